@@ -1,0 +1,54 @@
+/* base: release of resources by scope, shared by every room */
+#pragma once
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define _cleanup_(f)   __attribute__((cleanup(f)))
+#define _unused_       __attribute__((unused))
+#define _printf_(a, b) __attribute__((format(printf, a, b)))
+#define _public_       __attribute__((visibility("default")))
+
+#define ELEMENTSOF(x) (sizeof(x) / sizeof((x)[0]))
+#define MIN(a, b)     ((a) < (b) ? (a) : (b))
+#define MAX(a, b)     ((a) > (b) ? (a) : (b))
+
+/* The structure that holds MEMBER at POINTER. */
+#define CONTAINER_OF(pointer, type, member) ((type *) ((char *) (pointer) -offsetof(type, member)))
+
+/* Define free_fnp() for _cleanup_() from a function that frees what it is given. */
+#define DEFINE_CLEANUP(type, free_fn)            \
+        static inline void free_fn##p(type *p) { \
+                if (*p)                          \
+                        free_fn(*p);             \
+        }                                        \
+        struct define_cleanup_takes_a_semicolon
+
+/* Free the memory a variable points to when it leaves its scope. */
+static inline void freep(void *p) {
+        free(*(void **) p);
+}
+
+/* Close the descriptor in a variable, if any, when it leaves its scope. */
+static inline void closep(const int *fd) {
+        if (*fd >= 0)
+                (void) close(*fd);
+}
+
+/* Take the descriptor out of a variable: the caller owns it from here on. */
+static inline int steal_fd(int *fd) {
+        int r = *fd;
+
+        *fd = -1;
+        return r;
+}
+
+/* Take the pointer out of a variable: the caller owns it from here on. */
+#define STEAL(p)                                   \
+        ({                                         \
+                __typeof__(p) *steal_at_ = &(p);   \
+                __typeof__(p) steal_ = *steal_at_; \
+                *steal_at_ = NULL;                 \
+                steal_;                            \
+        })

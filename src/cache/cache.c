@@ -1,0 +1,305 @@
+#include "cache/cache.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "cache/entries.h"
+
+/* A lookup that meets connections past their end clears that many away and then gives up: a miss is cheap. */
+#define EXPIRED_PER_LOOKUP 64
+
+int cache_new(struct cache **ret, const struct siphash_key *key, const struct cache_limits *limits) {
+        struct cache *cache;
+        int r;
+
+        cache = calloc(1, sizeof(*cache));
+        if (!cache)
+                return -ENOMEM;
+
+        cache->key = *key;
+        cache->limits = *limits;
+        TAILQ_INIT(&cache->departed);
+
+        r = table_init(&cache->endpoints);
+        if (r < 0)
+                goto no_endpoints;
+        r = table_init(&cache->destinations);
+        if (r < 0)
+                goto no_destinations;
+        r = deadlines_init(&cache->connection_deadlines, &cache->key);
+        if (r < 0)
+                goto no_connection_deadlines;
+        r = deadlines_init(&cache->binding_deadlines, &cache->key);
+        if (r < 0)
+                goto no_binding_deadlines;
+
+        *ret = cache;
+        return 0;
+
+no_binding_deadlines:
+        deadlines_deinit(&cache->connection_deadlines);
+no_connection_deadlines:
+        table_deinit(&cache->destinations);
+no_destinations:
+        table_deinit(&cache->endpoints);
+no_endpoints:
+        free(cache);
+        return r;
+}
+
+struct cache *cache_free(struct cache *cache) {
+        struct binding *binding;
+
+        if (!cache)
+                return NULL;
+
+        while ((binding = binding_of(deadlines_first(&cache->binding_deadlines))))
+                binding_drop(cache, binding);
+
+        assert(TAILQ_EMPTY(&cache->departed));
+        deadlines_deinit(&cache->connection_deadlines);
+        deadlines_deinit(&cache->binding_deadlines);
+        table_deinit(&cache->endpoints);
+        table_deinit(&cache->destinations);
+        free(cache);
+        return NULL;
+}
+
+static void depart(struct cache *cache, struct connection *connection, enum departure why) {
+        connection_forget(cache, connection);
+        connection->departure = (uint8_t) why;
+        TAILQ_INSERT_TAIL(&cache->departed, connection, siblings);
+}
+
+/* The parked connection nearest to its end. One that is lent loses its place in this order: it either goes for good
+ * or departs when it comes back after its end. */
+static struct connection *first_parked(struct cache *cache) {
+        struct connection *connection;
+
+        while ((connection = connection_of(deadlines_first(&cache->connection_deadlines)))) {
+                if (connection->state == CONNECTION_PARKED)
+                        return connection;
+                deadlines_remove(&cache->connection_deadlines, &connection->deadline);
+        }
+
+        return NULL;
+}
+
+bool cache_let_one_go(struct cache *cache, enum departure why) {
+        struct connection *connection = first_parked(cache);
+
+        if (!connection)
+                return false;
+
+        connection_unpark(cache, connection);
+        depart(cache, connection, why);
+        return true;
+}
+
+/* Let connections go until N more may be had. */
+static void make_room_for_connections(struct cache *cache, uint64_t n) {
+        while (cache->limits.connections > 0 &&
+                cache->counts.connections + cache->counts.lent + n > cache->limits.connections)
+                if (!cache_let_one_go(cache, DEPARTURE_LIMIT))
+                        break;
+}
+
+/* Let entries go until N more bytes fit. */
+static void make_room(struct cache *cache, uint64_t n) {
+        while (cache->limits.bytes > 0 && cache->counts.bytes + n > cache->limits.bytes) {
+                struct connection *connection = first_parked(cache);
+                struct binding *binding = binding_of(deadlines_first(&cache->binding_deadlines));
+
+                if (binding && (!connection || binding->deadline.at_us <= connection->deadline.at_us)) {
+                        binding_drop(cache, binding);
+                        cache->counts.bindings_let_go++;
+                } else if (!cache_let_one_go(cache, DEPARTURE_LIMIT))
+                        break;
+        }
+}
+
+void cache_set_limits(struct cache *cache, const struct cache_limits *limits) {
+        cache->limits = *limits;
+        make_room_for_connections(cache, 0);
+        make_room(cache, 0);
+}
+
+const struct cache_counts *cache_counts(const struct cache *cache) {
+        return &cache->counts;
+}
+
+int cache_save_endpoint(
+        struct cache *cache, const struct connection_details *details, struct connection **ret) {
+        make_room_for_connections(cache, 1);
+        make_room(cache,
+                connection_bytes(details->property.size, details->farewell.size) +
+                        endpoint_bytes(details->endpoint.size));
+
+        return connection_new(cache, details, ret);
+}
+
+/* A destination at its own limit gives up the binding nearest to its end. */
+static void make_room_at(struct cache *cache, struct destination *destination) {
+        struct binding *first = TAILQ_FIRST(&destination->bindings), *binding;
+
+        if (destination->n_bindings < CACHE_DESTINATION_BINDINGS_MAX)
+                return;
+
+        TAILQ_FOREACH (binding, &destination->bindings, siblings)
+                if (binding->deadline.at_us < first->deadline.at_us)
+                        first = binding;
+        binding_drop(cache, first);
+        cache->counts.bindings_let_go++;
+}
+
+int cache_save_destination(struct cache *cache, const struct binding_details *details) {
+        struct destination *destination;
+
+        destination = destination_find(cache, details->uid, details->destination);
+        if (destination) {
+                struct endpoint *endpoint = endpoint_find(cache, details->uid, details->endpoint);
+                struct binding *binding =
+                        endpoint ? binding_find(destination, endpoint, details->property) : NULL;
+
+                if (binding)
+                        return deadlines_set(&cache->binding_deadlines, &binding->deadline, details->ttl_us,
+                                details->deadline_us);
+
+                make_room_at(cache, destination);
+        }
+
+        make_room(cache,
+                binding_bytes(details->property.size) + destination_bytes(details->destination.size) +
+                        endpoint_bytes(details->endpoint.size));
+
+        return binding_new(cache, details);
+}
+
+/* Lend the first connection of an endpoint that has not ended. */
+static struct connection *lend(struct cache *cache, struct endpoint *endpoint, uint64_t now_us) {
+        struct connection *connection;
+        bool is_last;
+
+        for (unsigned i = 0; i < EXPIRED_PER_LOOKUP; i++) {
+                connection = TAILQ_FIRST(&endpoint->connections);
+                if (!connection)
+                        break;
+
+                connection_unpark(cache, connection);
+                if (connection->deadline.at_us > now_us) {
+                        connection->state = CONNECTION_LENT;
+                        cache->counts.lent++;
+                        return connection;
+                }
+
+                /* The last one takes the endpoint along where no binding holds it. */
+                is_last = endpoint->n_references == 1;
+                depart(cache, connection, DEPARTURE_EXPIRED);
+                if (is_last)
+                        break;
+        }
+
+        return NULL;
+}
+
+struct connection *cache_find_endpoint(
+        struct cache *cache, uid_t uid, struct slice endpoint_label, uint64_t now_us) {
+        struct endpoint *endpoint = endpoint_find(cache, uid, endpoint_label);
+
+        return endpoint ? lend(cache, endpoint, now_us) : NULL;
+}
+
+struct connection *cache_find_destination(struct cache *cache, uid_t uid, struct slice destination_label,
+        uint64_t now_us, struct slice *ret_property) {
+        struct destination *destination = destination_find(cache, uid, destination_label);
+        struct binding *binding;
+
+        if (!destination)
+                return NULL;
+
+        TAILQ_FOREACH (binding, &destination->bindings, siblings) {
+                struct connection *connection;
+
+                /* Where an end has passed, cache_expire() will come by: here it is just not seen. */
+                if (binding->deadline.at_us <= now_us)
+                        continue;
+
+                connection = lend(cache, binding->endpoint, now_us);
+                if (connection) {
+                        *ret_property = binding_property(binding);
+                        return connection;
+                }
+        }
+
+        return NULL;
+}
+
+void cache_give(struct cache *cache, struct connection *connection) {
+        assert(connection->state == CONNECTION_LENT);
+
+        cache->counts.lent--;
+        connection_forget(cache, connection);
+}
+
+void cache_take_back(struct cache *cache, struct connection *connection, uint64_t now_us) {
+        assert(connection->state == CONNECTION_LENT);
+
+        cache->counts.lent--;
+        if (connection->deadline.at_us <= now_us)
+                depart(cache, connection, DEPARTURE_EXPIRED);
+        else if (!connection->deadline.queue)
+                depart(cache, connection, DEPARTURE_LIMIT); /* its turn came while it was away */
+        else
+                connection_park(cache, connection);
+}
+
+void cache_remove(struct cache *cache, struct connection *connection) {
+        assert(connection->state == CONNECTION_PARKED);
+
+        connection_unpark(cache, connection);
+        connection_forget(cache, connection);
+}
+
+bool cache_expire(struct cache *cache, uint64_t now_us, unsigned budget) {
+        for (; budget > 0; budget--) {
+                struct connection *connection = first_parked(cache);
+
+                if (!connection || connection->deadline.at_us > now_us)
+                        break;
+                connection_unpark(cache, connection);
+                depart(cache, connection, DEPARTURE_EXPIRED);
+        }
+
+        for (; budget > 0; budget--) {
+                struct binding *binding = binding_of(deadlines_first(&cache->binding_deadlines));
+
+                if (!binding || binding->deadline.at_us > now_us)
+                        break;
+                binding_drop(cache, binding);
+        }
+
+        return budget == 0;
+}
+
+struct connection *cache_next_departed(struct cache *cache) {
+        struct connection *connection = TAILQ_FIRST(&cache->departed);
+
+        if (connection)
+                TAILQ_REMOVE(&cache->departed, connection, siblings);
+        return connection;
+}
+
+uint64_t cache_next_deadline(const struct cache *cache) {
+        const struct deadline *connection = deadlines_first(&cache->connection_deadlines);
+        const struct deadline *binding = deadlines_first(&cache->binding_deadlines);
+
+        return MIN(connection ? connection->at_us : USEC_INFINITY, binding ? binding->at_us : USEC_INFINITY);
+}
+
+struct connection *connection_free(struct connection *connection) {
+        free(connection);
+        return NULL;
+}

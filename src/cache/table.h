@@ -1,0 +1,45 @@
+/* cache: a hash table that grows one bucket at a time, so that no single insertion pays for all of them */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Linear hashing (Litwin, 1980). A table that doubles in one go, as uthash and most others do, stands still for tens
+ * of milliseconds at a million entries; here an insertion splits at most one bucket. */
+
+/* Embedded in what the table holds, which stays where it is. */
+struct table_entry {
+        struct table_entry *next;
+        uint64_t hash;
+};
+
+struct table {
+        struct table_entry ***segments; /* each an array of buckets */
+        size_t n_segments;
+        size_t segments_size; /* slots in `segments` */
+        uint64_t n_buckets;
+        uint64_t n_entries;
+};
+
+typedef bool (*table_match_fn)(const struct table_entry *entry, const void *key);
+
+/* Initialise an empty table. Returns -ENOMEM. */
+int table_init(struct table *table);
+
+/* Release the table's own memory. It must be empty. */
+void table_deinit(struct table *table);
+
+/* The entry with this hash that MATCH accepts for KEY, or NULL. */
+struct table_entry *table_find(
+        const struct table *table, uint64_t hash, table_match_fn match, const void *key);
+
+/* Add an entry; its hash is set here. Cannot fail: where there is no memory to grow, chains get longer. */
+void table_add(struct table *table, struct table_entry *entry, uint64_t hash);
+
+/* Remove an entry that is in the table. */
+void table_remove(struct table *table, struct table_entry *entry);
+
+/* The first entry of a bucket, for walking the table in parts: buckets are numbered from 0 to n_buckets - 1, and an
+ * entry only ever moves to a bucket with a higher number while the table grows. */
+struct table_entry *table_bucket(const struct table *table, uint64_t bucket);

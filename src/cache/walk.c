@@ -1,0 +1,99 @@
+#include "base/cleanup.h"
+#include "cache/cache.h"
+#include "cache/entries.h"
+
+bool cache_walk_connections(const struct cache *cache, struct cache_cursor *cursor, size_t budget,
+        cache_connection_fn fn, void *userdata) {
+        size_t seen = 0;
+
+        while (cursor->bucket < cache->endpoints.n_buckets) {
+                struct table_entry *entry = table_bucket(&cache->endpoints, cursor->bucket);
+
+                /* Go on in the endpoint where the walk stopped. If it is gone, begin its bucket anew. */
+                while (cursor->within && entry && entry->hash != cursor->hash)
+                        entry = entry->next;
+                if (!entry && cursor->within) {
+                        cursor->within = false;
+                        cursor->id = 0;
+                        continue;
+                }
+
+                for (; entry; entry = entry->next) {
+                        struct endpoint *endpoint = CONTAINER_OF(entry, struct endpoint, by_label);
+                        struct connection *connection;
+
+                        cursor->within = true;
+                        cursor->hash = entry->hash;
+                        TAILQ_FOREACH (connection, &endpoint->connections, siblings) {
+                                if (connection->id <= cursor->id)
+                                        continue;
+                                if (seen++ >= budget)
+                                        return true;
+                                fn(userdata, connection);
+                                cursor->id = connection->id;
+                        }
+                        cursor->id = 0;
+                }
+
+                cursor->within = false;
+                cursor->bucket++;
+                if (seen++ >= budget)
+                        return true;
+        }
+
+        return false;
+}
+
+bool cache_walk_bindings(const struct cache *cache, struct cache_cursor *cursor, size_t budget,
+        cache_binding_fn fn, void *userdata) {
+        for (size_t seen = 0; cursor->bucket < cache->destinations.n_buckets; cursor->bucket++, seen++) {
+                if (seen >= budget)
+                        return true;
+
+                /* A destination has a limited number of bindings, so a bucket is never too much for one go. */
+                for (struct table_entry *entry = table_bucket(&cache->destinations, cursor->bucket); entry;
+                        entry = entry->next) {
+                        struct destination *destination = CONTAINER_OF(entry, struct destination, by_label);
+                        struct binding *binding;
+
+                        TAILQ_FOREACH (binding, &destination->bindings, siblings) {
+                                fn(userdata, binding);
+                                seen++;
+                        }
+                }
+        }
+
+        return false;
+}
+
+struct slice connection_endpoint(const struct connection *connection) {
+        return (struct slice){ connection->endpoint->label, connection->endpoint->label_size };
+}
+
+uid_t connection_scope(const struct connection *connection) {
+        return connection->endpoint->uid;
+}
+
+struct slice binding_destination(const struct binding *binding) {
+        return (struct slice){ binding->destination->label, binding->destination->label_size };
+}
+
+struct slice binding_endpoint(const struct binding *binding) {
+        return (struct slice){ binding->endpoint->label, binding->endpoint->label_size };
+}
+
+struct slice binding_property(const struct binding *binding) {
+        return (struct slice){ binding->property, binding->property_size };
+}
+
+uid_t binding_scope(const struct binding *binding) {
+        return binding->destination->uid;
+}
+
+const struct deadline *binding_deadline(const struct binding *binding) {
+        return &binding->deadline;
+}
+
+uint64_t binding_id(const struct binding *binding) {
+        return binding->id;
+}

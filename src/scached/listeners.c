@@ -1,0 +1,186 @@
+#include "scached/listeners.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "scached/agents.h"
+#include "scached/server.h"
+
+/* Where there is no room for one more agent and none can be made, the listening sockets rest this long. */
+#define REST_US (UINT64_C(100) * USEC_PER_MSEC)
+
+struct listener {
+        struct listeners *all;
+        int fd;
+        enum dialect dialect;
+        sd_event_source *source;
+};
+
+struct listeners {
+        struct server *server;
+        sd_event_source *rest_timer;
+        size_t n_listeners;
+        struct listener listeners[];
+};
+
+static void set_enabled(struct listeners *listeners, int enabled) {
+        for (size_t i = 0; i < listeners->n_listeners; i++)
+                (void) sd_event_source_set_enabled(listeners->listeners[i].source, enabled);
+}
+
+static int on_rest_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        set_enabled(userdata, SD_EVENT_ON);
+        return 0;
+}
+
+static void rest(struct listeners *listeners) {
+        set_enabled(listeners, SD_EVENT_OFF);
+        (void) sd_event_source_set_time(listeners->rest_timer, usec_add(clock_now(CLOCK_BOOTTIME), REST_US));
+        (void) sd_event_source_set_enabled(listeners->rest_timer, SD_EVENT_ONESHOT);
+}
+
+/* No descriptor or memory for one more agent: an agent that waits is worth more than a connection that does. */
+static void make_room(struct listeners *listeners, int error) {
+        struct server *server = listeners->server;
+
+        journal_say(
+                server->journal, ACCEPT_FAILED, NULL, "Could not accept an agent: %s.", strerror(-error));
+        if (cache_let_one_go(server->cache, DEPARTURE_LIMIT))
+                custody_let_go(server->custody);
+        if (!custody_hurry(server->custody))
+                rest(listeners);
+}
+
+static int on_agent(_unused_ sd_event_source *source, int fd, _unused_ uint32_t events, void *userdata) {
+        struct listener *listener = userdata;
+        struct server *server = listener->all->server;
+        int agent_fd, r;
+
+        agent_fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        if (agent_fd < 0) {
+                if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+                        make_room(listener->all, -errno);
+                return 0;
+        }
+
+        r = agents_add(server->agents, agent_fd, listener->dialect);
+        if (r < 0 && r != -EPIPE && r != -ECONNRESET)
+                journal_say(
+                        server->journal, ACCEPT_FAILED, NULL, "Could not serve an agent: %s.", strerror(-r));
+        return 0;
+}
+
+static int listener_init(struct listener *listener, struct listeners *all, int fd, enum dialect dialect) {
+        static const int off = 0;
+        int flags, r;
+
+        listener->all = all;
+        listener->dialect = dialect;
+
+        /* Only we accept on it, and an agent may be gone before we do. */
+        flags = fcntl(fd, F_GETFL);
+        if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+                return -errno;
+
+        /* Credentials with every message would take the room of descriptors. */
+        if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &off, sizeof(off)) < 0)
+                return -errno;
+
+        r = sd_event_add_io(
+                loop_event(all->server->loop), &listener->source, fd, EPOLLIN, on_agent, listener);
+        if (r < 0)
+                return r;
+
+        listener->fd = fd;
+        return 0;
+}
+
+/* The dialect of a socket that the service manager passed, or what is wrong with it. */
+static int judge(int fd, const char *name, enum dialect *ret_dialect, const char **ret_why) {
+        *ret_dialect = dialect_from_name(name);
+
+        if (*ret_dialect == _DIALECT_INVALID)
+                *ret_why = "it has no FileDescriptorName= that is a dialect";
+        else if (sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1) <= 0)
+                *ret_why = "it is not a listening AF_UNIX stream socket";
+        else
+                return 0;
+
+        return -EINVAL;
+}
+
+static void free_names(char ***names) {
+        for (char **name = *names; name && *name; name++)
+                free(*name);
+        free(*names);
+}
+
+int listeners_new(struct listeners **ret, struct server *server) {
+        _cleanup_(free_names)
+        char **names = NULL;
+        struct listeners *listeners;
+        int n, r;
+
+        n = sd_listen_fds_with_names(true, &names);
+        if (n < 0)
+                return n;
+
+        listeners = calloc(1, sizeof(*listeners) + (size_t) n * sizeof(struct listener));
+        if (!listeners)
+                return -ENOMEM;
+        listeners->server = server;
+
+        r = sd_event_add_time(loop_event(server->loop), &listeners->rest_timer, CLOCK_BOOTTIME, 0,
+                USEC_PER_MSEC, on_rest_timer, listeners);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(listeners->rest_timer, SD_EVENT_OFF);
+
+        for (int i = 0; i < n && r >= 0; i++) {
+                int fd = SD_LISTEN_FDS_START + i;
+                enum dialect dialect;
+                const char *why;
+
+                if (judge(fd, names[i], &dialect, &why) < 0) {
+                        journal_say(server->journal, SOCKET_UNKNOWN, NULL,
+                                "Closed a socket named \"%s\" that was passed at start: %s.", names[i], why);
+                        (void) close(fd);
+                        continue;
+                }
+
+                r = listener_init(&listeners->listeners[listeners->n_listeners], listeners, fd, dialect);
+                if (r >= 0)
+                        listeners->n_listeners++;
+        }
+
+        if (r >= 0 && listeners->n_listeners == 0)
+                r = -ENOENT;
+        if (r < 0) {
+                listeners_free(listeners);
+                return r;
+        }
+
+        *ret = listeners;
+        return 0;
+}
+
+struct listeners *listeners_free(struct listeners *listeners) {
+        if (!listeners)
+                return NULL;
+
+        sd_event_source_disable_unref(listeners->rest_timer);
+        for (size_t i = 0; i < listeners->n_listeners; i++) {
+                sd_event_source_disable_unref(listeners->listeners[i].source);
+                (void) close(listeners->listeners[i].fd);
+        }
+        free(listeners);
+        return NULL;
+}

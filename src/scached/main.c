@@ -1,0 +1,118 @@
+/* scached: what the command line says */
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "base/cleanup.h"
+#include "scached/service.h"
+
+static int help(FILE *to) {
+        (void) fputs("Usage: scached [-c DIRECTORY] [-o NAME=VALUE]... [-v] [--check]\n"
+                     "\n"
+                     "The connection cache for mail delivery agents. It is started by its sockets:\n"
+                     "\n"
+                     "  systemctl enable --now scached.socket           agents with libscache\n"
+                     "  systemctl enable --now scached-postfix.socket   Postfix\n"
+                     "\n"
+                     "  -c, --config-directory=DIRECTORY   read main.cf and scached.conf there\n"
+                     "                                     (default: " SETTINGS_CONFIG_DIRECTORY ")\n"
+                     "  -o, --option=NAME=VALUE            a setting, over those in the files\n"
+                     "  -v, --verbose                      log every exchange, without properties\n"
+                     "      --check                        show the settings in effect and leave\n"
+                     "      --help, --version\n"
+                     "\n"
+                     "Exit status: 0 left when idle or told to, 64 not started by its sockets or bad\n"
+                     "usage, 71 something the system refused, 78 bad settings.\n"
+                     "See scached(8), scached.conf(5), scachectl(1).\n",
+                to);
+        return to == stdout ? EX_OK : EX_USAGE;
+}
+
+static int check(const struct settings *settings) {
+        for (size_t i = 0; i < settings->n_rows; i++)
+                (void) printf("%s = %s # %s\n", settings->rows[i].name, settings->rows[i].value,
+                        settings->rows[i].source);
+
+        return fflush(stdout) == 0 ? EX_OK : EX_IOERR;
+}
+
+int main(int argc, char *argv[]) {
+        enum {
+                OPTION_CHECK = 256,
+                OPTION_HELP,
+                OPTION_VERSION,
+        };
+        static const struct option long_options[] = {
+                { "config-directory", required_argument, NULL, 'c' },
+                { "option", required_argument, NULL, 'o' },
+                { "verbose", no_argument, NULL, 'v' },
+                { "check", no_argument, NULL, OPTION_CHECK },
+                { "help", no_argument, NULL, OPTION_HELP },
+                { "version", no_argument, NULL, OPTION_VERSION },
+                {},
+        };
+        _cleanup_(freep)
+        const char **overrides = NULL;
+        _cleanup_(journal_freep)
+        struct journal *journal = NULL;
+        struct service_options options = {};
+        bool verbose = false, check_only = false;
+        struct settings *settings;
+        int c, r;
+
+        overrides = calloc((size_t) argc, sizeof(*overrides));
+        if (!overrides)
+                return EX_OSERR;
+        options.overrides = overrides;
+
+        while ((c = getopt_long(argc, argv, "c:o:v", long_options, NULL)) >= 0)
+                switch (c) {
+                case 'c':
+                        options.config_directory = optarg;
+                        break;
+                case 'o':
+                        overrides[options.n_overrides++] = optarg;
+                        break;
+                case 'v':
+                        verbose = true;
+                        break;
+                case OPTION_CHECK:
+                        check_only = true;
+                        break;
+                case OPTION_HELP:
+                        return help(stdout);
+                case OPTION_VERSION:
+                        (void) puts("scached " SCACHED_VERSION);
+                        return EX_OK;
+                default:
+                        return EX_USAGE;
+                }
+        if (optind < argc) {
+                (void) fprintf(
+                        stderr, "scached: unexpected argument \"%s\", see scached --help\n", argv[optind]);
+                return EX_USAGE;
+        }
+
+        /* A reader of our standard error that goes away is no reason to die. */
+        (void) signal(SIGPIPE, SIG_IGN);
+
+        r = journal_new(&journal, verbose);
+        if (r < 0)
+                return EX_OSERR;
+
+        r = service_load_settings(journal, &options, &settings);
+        if (r < 0)
+                return r == -ENOMEM ? EX_OSERR : EX_CONFIG;
+
+        if (check_only) {
+                r = check(settings);
+                settings_free(settings);
+                return r;
+        }
+
+        return service_run(journal, &options, settings);
+}

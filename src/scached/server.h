@@ -1,0 +1,27 @@
+/* scached: what the parts of the running daemon share */
+#pragma once
+
+#include <sys/types.h>
+
+#include "cache/cache.h"
+#include "scached/custody.h"
+#include "scached/journal.h"
+#include "scached/loop.h"
+#include "scached/settings.h"
+#include "scached/statistics.h"
+#include "wire/buffer.h"
+
+struct agents;
+struct status;
+
+struct server {
+        struct settings *settings;
+        struct journal *journal;
+        struct loop *loop;
+        struct cache *cache;
+        struct custody *custody;
+        struct agents *agents;
+        struct status *status;
+        struct statistics statistics;
+        struct wire_buffer scratch; /* where answers are put together */
+};

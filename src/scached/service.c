@@ -1,0 +1,396 @@
+#include "scached/service.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sysexits.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "scached/agents.h"
+#include "scached/limits.h"
+#include "scached/listeners.h"
+#include "scached/server.h"
+#include "scached/status.h"
+
+/* How many entries whose end has come are let go of before agents get a turn. */
+#define EXPIRE_BATCH 256
+
+/* How much later than asked for a timer of ours may come. */
+#define TIMER_ACCURACY_US USEC_PER_MSEC
+
+/* The largest answer: two properties, or a page of what control shows. */
+#define SCRATCH_SIZE(request_size_limit) (2 * (request_size_limit) + 4096)
+
+struct service {
+        struct server server;
+        const struct service_options *options;
+        struct listeners *listeners;
+        sd_event *event;
+        sd_event_source *expiry_timer;
+        sd_event_source *statistics_timer;
+        sd_event_source *idle_timer;
+        uint64_t expiry_at_us;  /* USEC_INFINITY while the timer is off */
+        uint64_t idle_since_us; /* 0 while there is something to stay for */
+        bool idle_timer_is_set;
+        bool expiry_is_behind;
+};
+
+static void on_settings_report(void *userdata, int priority, const char *message) {
+        if (priority <= LOG_ERR)
+                journal_say(userdata, SETTINGS_BAD, NULL, "%s", message);
+        else
+                journal_say(userdata, SETTINGS_DOUBTFUL, NULL, "%s", message);
+}
+
+int service_load_settings(
+        struct journal *journal, const struct service_options *options, struct settings **ret) {
+        const struct settings_request request = {
+                .config_directory = options->config_directory,
+                .overrides = options->overrides,
+                .n_overrides = options->n_overrides,
+                .process_id = getpid(),
+        };
+
+        return settings_load(&request, on_settings_report, journal, ret);
+}
+
+/* As many descriptors as the machine allows. */
+static uint64_t raise_descriptor_limit(void) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return 1024;
+
+        if (limit.rlim_cur < limit.rlim_max) {
+                struct rlimit raised = { limit.rlim_max, limit.rlim_max };
+
+                if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+                        limit = raised;
+        }
+
+        return limit.rlim_cur;
+}
+
+static struct limits current_limits(const struct settings *settings) {
+        return limits_share(raise_descriptor_limit(), settings->connection_limit, settings->agent_limit);
+}
+
+static struct cache_limits cache_limits_of(const struct settings *settings, const struct limits *limits) {
+        return (struct cache_limits){ .connections = limits->connections, .bytes = settings->memory_limit };
+}
+
+static void set_timer(struct service *service, sd_event_source *timer, uint64_t at_us) {
+        (void) sd_event_source_set_time(timer, at_us);
+        (void) sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
+        loop_touch(service->server.loop);
+}
+
+static bool is_idle(const struct service *service) {
+        const struct cache_counts *counts = cache_counts(service->server.cache);
+
+        return agents_count(service->server.agents) == 0 && counts->connections == 0 && counts->lent == 0 &&
+                counts->bindings == 0 && custody_leaving(service->server.custody) == 0;
+}
+
+static void leave(struct service *service, const char *why) {
+        journal_say(service->server.journal, LEAVING, NULL, "Leaving: %s.", why);
+        (void) sd_notify(false, "STOPPING=1\nSTATUS=Leaving.");
+        (void) sd_event_exit(service->event, EX_OK);
+}
+
+static void note_idle(struct service *service) {
+        uint64_t max_idle_us = service->server.settings->max_idle_us;
+
+        if (max_idle_us == 0 || !is_idle(service)) {
+                service->idle_since_us = 0;
+                return;
+        }
+
+        if (service->idle_since_us == 0)
+                service->idle_since_us = loop_now(service->server.loop);
+        if (!service->idle_timer_is_set) {
+                service->idle_timer_is_set = true;
+                set_timer(service, service->idle_timer, usec_add(service->idle_since_us, max_idle_us));
+        }
+}
+
+static int on_idle_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        struct service *service = userdata;
+        uint64_t max_idle_us = service->server.settings->max_idle_us;
+
+        /* Whoever came and went since has moved the time at which this began. An agent that connects from here on
+         * waits in the service manager's socket, which starts us again. */
+        service->idle_timer_is_set = false;
+        if (service->idle_since_us > 0 &&
+                clock_now(CLOCK_BOOTTIME) >= usec_add(service->idle_since_us, max_idle_us))
+                leave(service, "idle, with nothing parked");
+        return 0;
+}
+
+/* Let go of what has ended, and set the timer for what ends next. It is only ever moved to an earlier time: when an
+ * entry is found or renewed it comes for nothing, once. */
+static void expire(struct service *service) {
+        struct server *server = &service->server;
+        uint64_t next_us;
+
+        next_us = cache_next_deadline(server->cache);
+        service->expiry_is_behind = false;
+        if (next_us <= loop_now(server->loop)) {
+                service->expiry_is_behind =
+                        cache_expire(server->cache, loop_now(server->loop), EXPIRE_BATCH);
+                next_us = cache_next_deadline(server->cache);
+        }
+
+        if (next_us < service->expiry_at_us && !service->expiry_is_behind) {
+                service->expiry_at_us = next_us;
+                set_timer(service, service->expiry_timer, next_us);
+        }
+}
+
+static int on_expiry_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        struct service *service = userdata;
+
+        /* That it came is all that is needed: expire() follows in this round. */
+        service->expiry_at_us = USEC_INFINITY;
+        return 0;
+}
+
+static uint64_t on_round(void *userdata) {
+        struct service *service = userdata;
+        uint64_t wait_us;
+
+        wait_us = agents_take_turns(service->server.agents);
+        expire(service);
+        custody_let_go(service->server.custody);
+        status_touch(service->server.status);
+        note_idle(service);
+
+        return service->expiry_is_behind ? 0 : wait_us;
+}
+
+static int on_statistics_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct service *service = userdata;
+
+        statistics_report(&service->server.statistics, service->server.journal, time(NULL));
+        (void) sd_event_source_set_time(
+                source, usec_add(usec, service->server.settings->status_update_time_us));
+        return 0;
+}
+
+static int on_leave_signal(
+        _unused_ sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
+        leave(userdata, info->ssi_signo == SIGINT ? "interrupted" : "told to stop");
+        return 0;
+}
+
+/* Put settings to use that are not looked up each time. */
+static int apply_settings(struct service *service) {
+        struct server *server = &service->server;
+        const struct settings *settings = server->settings;
+        struct limits limits = current_limits(settings);
+        struct cache_limits cache_limits = cache_limits_of(settings, &limits);
+
+        agents_set_limit(server->agents, limits.agents);
+        cache_set_limits(server->cache, &cache_limits);
+        server->scratch.limit = SCRATCH_SIZE(settings->request_size_limit);
+        return journal_set_identity(server->journal, settings->identifier, settings->syslog_facility);
+}
+
+static int on_reload_signal(
+        _unused_ sd_event_source *source, _unused_ const struct signalfd_siginfo *info, void *userdata) {
+        struct service *service = userdata;
+        struct server *server = &service->server;
+        struct settings *settings;
+        int r;
+
+        (void) sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_now(CLOCK_MONOTONIC));
+
+        r = service_load_settings(server->journal, service->options, &settings);
+        if (r >= 0) {
+                settings_free(server->settings);
+                server->settings = settings;
+                r = apply_settings(service);
+        }
+
+        if (r < 0)
+                journal_say(server->journal, SETTINGS_BAD, NULL,
+                        "The settings stay as they were: the new ones could not be used (%s).",
+                        strerror(-r));
+        else
+                journal_say(server->journal, RELOADED, NULL, "Read the settings again.");
+        (void) sd_notify(false, "READY=1");
+        return 0;
+}
+
+/* The service manager is told how long we may be silent, sd-event speaks up in time. */
+static int start_watchdog(struct service *service) {
+        char text[sizeof("18446744073709551615")];
+
+        if (!getenv("NOTIFY_SOCKET") || service->server.settings->daemon_timeout_us == 0)
+                return 0;
+
+        (void) snprintf(text, sizeof(text), "%" PRIu64, service->server.settings->daemon_timeout_us);
+        if (setenv("WATCHDOG_USEC", text, true) < 0)
+                return -errno;
+        (void) unsetenv("WATCHDOG_PID");
+        (void) sd_notifyf(false, "WATCHDOG_USEC=%s", text);
+        return sd_event_set_watchdog(service->event, true);
+}
+
+static int add_timer(struct service *service, sd_event_source **ret, sd_event_time_handler_t fn) {
+        int r;
+
+        r = sd_event_add_time(service->event, ret, CLOCK_BOOTTIME, 0, TIMER_ACCURACY_US, fn, service);
+        return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
+}
+
+static int add_signals(struct service *service) {
+        static const struct {
+                int signal;
+                sd_event_signal_handler_t fn;
+        } signals[] = {
+                { SIGTERM, on_leave_signal },
+                { SIGINT, on_leave_signal },
+                { SIGHUP, on_reload_signal },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
+                sigset_t set;
+                int r;
+
+                (void) sigemptyset(&set);
+                (void) sigaddset(&set, signals[i].signal);
+                if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+                        return -errno;
+                r = sd_event_add_signal(service->event, NULL, signals[i].signal, signals[i].fn, service);
+                if (r < 0)
+                        return r;
+        }
+
+        return 0;
+}
+
+static int make_cache(struct service *service, const struct limits *limits) {
+        struct cache_limits cache_limits = cache_limits_of(service->server.settings, limits);
+        struct siphash_key key;
+
+        if (getrandom(&key, sizeof(key), 0) != sizeof(key))
+                return -errno;
+
+        return cache_new(&service->server.cache, &key, &cache_limits);
+}
+
+static int start(struct service *service) {
+        struct server *server = &service->server;
+        struct limits limits = current_limits(server->settings);
+        int r;
+
+        r = sd_event_new(&service->event);
+        if (r < 0)
+                return r;
+        r = loop_new(&server->loop, service->event);
+        if (r < 0)
+                return r;
+        r = make_cache(service, &limits);
+        if (r < 0)
+                return r;
+        r = custody_new(&server->custody, server->loop, server->cache, &server->statistics, limits.leaving);
+        if (r < 0)
+                return r;
+        r = agents_new(&server->agents, server);
+        if (r < 0)
+                return r;
+        r = status_new(&server->status, server);
+        if (r < 0)
+                return r;
+        r = add_timer(service, &service->expiry_timer, on_expiry_timer);
+        if (r < 0)
+                return r;
+        r = add_timer(service, &service->idle_timer, on_idle_timer);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time_relative(service->event, &service->statistics_timer, CLOCK_BOOTTIME,
+                server->settings->status_update_time_us, 0, on_statistics_timer, service);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(service->statistics_timer, SD_EVENT_ON);
+        if (r < 0)
+                return r;
+        r = add_signals(service);
+        if (r < 0)
+                return r;
+        r = start_watchdog(service);
+        if (r < 0)
+                return r;
+        r = apply_settings(service);
+        if (r < 0)
+                return r;
+
+        loop_on_round(server->loop, on_round, service);
+        server->statistics.interval_start = time(NULL);
+
+        /* Last of all: from here on, agents may be there. */
+        return listeners_new(&service->listeners, server);
+}
+
+static void stop(struct service *service) {
+        struct server *server = &service->server;
+
+        listeners_free(service->listeners);
+        agents_free(server->agents);
+
+        if (server->cache) {
+                while (cache_let_one_go(server->cache, DEPARTURE_FLUSHED))
+                        ;
+                if (server->custody)
+                        custody_let_go(server->custody);
+                statistics_report(&server->statistics, server->journal, time(NULL));
+        }
+
+        status_free(server->status);
+        custody_free(server->custody);
+        cache_free(server->cache);
+        wire_buffer_release(&server->scratch);
+        sd_event_source_disable_unref(service->expiry_timer);
+        sd_event_source_disable_unref(service->idle_timer);
+        sd_event_source_disable_unref(service->statistics_timer);
+        loop_free(server->loop);
+        sd_event_unref(service->event);
+        settings_free(server->settings);
+}
+
+int service_run(struct journal *journal, const struct service_options *options, struct settings *settings) {
+        struct service service = {
+                .server = { .journal = journal, .settings = settings },
+                .options = options,
+                .expiry_at_us = USEC_INFINITY,
+        };
+        int r;
+
+        r = start(&service);
+        if (r >= 0) {
+                journal_say(journal, STARTED, NULL, "Serving agents.");
+                (void) sd_notify(false, "READY=1");
+                r = loop_run(service.server.loop);
+        }
+        stop(&service);
+
+        if (r == -ENOENT) {
+                journal_say(journal, NO_SOCKETS, NULL,
+                        "No listening socket was passed. scached is started by its socket units: "
+                        "systemctl enable --now scached.socket");
+                return EX_USAGE;
+        }
+        if (r < 0) {
+                journal_say(journal, FAILED, NULL, "Could not serve: %s.", strerror(-r));
+                return EX_OSERR;
+        }
+        return r;
+}

@@ -1,0 +1,123 @@
+#include "scached/status.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "scached/agents.h"
+#include "scached/server.h"
+
+/* `systemctl status` is told no more often than this. */
+#define STATUS_INTERVAL_US USEC_PER_SEC
+
+#define STATUS_MAX 128
+
+struct status {
+        struct server *server;
+        sd_event_source *timer;
+        bool is_due;       /* the timer runs */
+        uint64_t looks[4]; /* of what was last looked at */
+        char told[STATUS_MAX];
+};
+
+static const char *plural(uint64_t n) {
+        return n == 1 ? "" : "s";
+}
+
+int status_describe(const struct server *server, char *buffer, size_t size) {
+        const struct cache_counts *counts = cache_counts(server->cache);
+        const struct statistics_counters *total = &server->statistics.total;
+        uint64_t hits = total->destination_hits + total->endpoint_hits;
+        uint64_t misses = total->destination_misses + total->endpoint_misses;
+        size_t agents = agents_count(server->agents);
+        int n;
+
+        n = snprintf(buffer, size,
+                "%zu agent%s, %" PRIu64 " connection%s (%" PRIu64 " endpoint%s, %" PRIu64 " destination%s)",
+                agents, plural(agents), counts->connections, plural(counts->connections), counts->endpoints,
+                plural(counts->endpoints), counts->destinations, plural(counts->destinations));
+        if (n > 0 && (size_t) n < size && hits + misses > 0)
+                n += snprintf(
+                        buffer + n, size - (size_t) n, ", %u%% hits", statistics_percent(hits, misses));
+        return n;
+}
+
+static void tell(struct status *status) {
+        char text[STATUS_MAX];
+
+        (void) status_describe(status->server, text, sizeof(text));
+        if (strcmp(text, status->told) == 0)
+                return;
+
+        memcpy(status->told, text, sizeof(text));
+        (void) sd_notifyf(false, "STATUS=%s", text);
+}
+
+static int on_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        struct status *status = userdata;
+
+        status->is_due = false;
+        tell(status);
+        return 0;
+}
+
+int status_new(struct status **ret, struct server *server) {
+        struct status *status;
+        int r;
+
+        status = calloc(1, sizeof(*status));
+        if (!status)
+                return -ENOMEM;
+
+        status->server = server;
+        r = sd_event_add_time(loop_event(server->loop), &status->timer, CLOCK_BOOTTIME, 0, USEC_PER_MSEC,
+                on_timer, status);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(status->timer, SD_EVENT_OFF);
+        if (r < 0) {
+                status_free(status);
+                return r;
+        }
+
+        *ret = status;
+        return 0;
+}
+
+struct status *status_free(struct status *status) {
+        if (!status)
+                return NULL;
+
+        sd_event_source_disable_unref(status->timer);
+        free(status);
+        return NULL;
+}
+
+void status_touch(struct status *status) {
+        const struct server *server = status->server;
+        const struct cache_counts *counts = cache_counts(server->cache);
+        const struct statistics_counters *total = &server->statistics.total;
+        const uint64_t looks[] = {
+                agents_count(server->agents),
+                counts->connections,
+                counts->destinations,
+                total->destination_hits + total->destination_misses + total->endpoint_hits +
+                        total->endpoint_misses,
+        };
+
+        if (status->is_due || memcmp(looks, status->looks, sizeof(looks)) == 0)
+                return;
+        memcpy(status->looks, looks, sizeof(looks));
+
+        if (sd_event_source_set_time(
+                    status->timer, usec_add(loop_now(status->server->loop), STATUS_INTERVAL_US)) < 0 ||
+                sd_event_source_set_enabled(status->timer, SD_EVENT_ONESHOT) < 0)
+                return;
+
+        status->is_due = true;
+        loop_touch(status->server->loop);
+}
