@@ -289,7 +289,7 @@ static int save(struct agent *agent, enum request request, const struct wire_lis
 
 static int on_save_endpoint(
         struct agent *agent, const struct wire_list *list, struct wire_passing *passing) {
-        static const char dummy[] = NAME_DUMMY "\0"; /* `dummy=""`, and the end of the list */
+        static const char dummy[] = NAME_DUMMY "\0\0"; /* with an empty value; the last NUL ends the list */
         uint64_t ttl_us;
 
         if (ttl_of(agent, list, &ttl_us) < 0)
