@@ -27,16 +27,19 @@ DESTDIR ?=
 CC ?= cc
 INSTALL ?= install
 PKG_CONFIG ?= pkg-config
-PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+# The distribution's own, which has the packages that `make deps` installs.
+PYTHON ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
 CFLAGS ?= -O2 -g
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
-say = $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' '$(1)' '$(patsubst $(B)/%,%,$@)')
+say = $(if $(filter 1,$(V))$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '  %-7s %s\n' '$(1)' '$(patsubst $(B)/%,%,$@)')
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wsign-conversion \
             -Wformat=2 -Wundef -Wvla
-SYSTEMD_CFLAGS := $(shell $(PKG_CONFIG) --cflags libsystemd 2>/dev/null)
-SYSTEMD_LIBS := $(shell $(PKG_CONFIG) --libs libsystemd 2>/dev/null)
+# Looked up once, and not before `make deps` had its turn.
+SYSTEMD_CFLAGS = $(eval SYSTEMD_CFLAGS := $$(shell $$(PKG_CONFIG) --cflags libsystemd))$(SYSTEMD_CFLAGS)
+SYSTEMD_LIBS = $(eval SYSTEMD_LIBS := $$(shell $$(PKG_CONFIG) --libs libsystemd))$(SYSTEMD_LIBS)
+CMOCKA_LIBS = $(eval CMOCKA_LIBS := $$(shell $$(PKG_CONFIG) --libs cmocka))$(CMOCKA_LIBS)
 
 compile_flags = -std=gnu17 -D_GNU_SOURCE -DSCACHED_VERSION='"$(VERSION)"' -Isrc \
                 -DSETTINGS_CONFIG_DIRECTORY='"$(sysconfdir)/scached"' \
@@ -59,10 +62,10 @@ $(B)/scached: $(DAEMON_OBJECTS) $(CACHE_OBJECTS) $(WIRE_OBJECTS)
 	$(Q)$(CC) $(CFLAGS) $(link_flags) $(LDFLAGS) -o $@ $^ $(SYSTEMD_LIBS)
 
 # Objects are made anew when the compiler or its flags change.
-$(B)/flags: FORCE
+flags = $(CC) $(compile_flags) $(CPPFLAGS) $(CFLAGS) $(link_flags) $(LDFLAGS)
+$(B)/flags: FORCE $(if $(filter deps,$(MAKECMDGOALS)),| deps)
 	@mkdir -p $(@D)
-	@echo '$(subst ','\'',$(CC) $(CFLAGS) $(CPPFLAGS) $(LDFLAGS) $(compile_flags) $(link_flags))' | cmp -s - $@ || \
-		echo '$(subst ','\'',$(CC) $(CFLAGS) $(CPPFLAGS) $(LDFLAGS) $(compile_flags) $(link_flags))' >$@
+	@printf '%s\n' '$(subst ','\'',$(flags))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(flags))' >$@
 .PHONY: FORCE
 FORCE:
 
@@ -76,13 +79,60 @@ $(B)/tests/%: tests/unit/%.c $(filter-out %/main.o,$(DAEMON_OBJECTS)) $(CACHE_OB
 	$(call say,CC)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(compile_flags) $(CPPFLAGS) $(CFLAGS) $(link_flags) $(LDFLAGS) -MMD -MP -o $@ $(filter %.c %.o,$^) \
-		$(SYSTEMD_LIBS) $$($(PKG_CONFIG) --libs cmocka)
+		$(SYSTEMD_LIBS) $(CMOCKA_LIBS)
 
 .PHONY: unit-tests
 unit-tests: $(UNIT_TESTS)
 
 -include $(patsubst %.o,%.d,$(DAEMON_OBJECTS) $(CACHE_OBJECTS) $(WIRE_OBJECTS)) $(addsuffix .d,$(UNIT_TESTS))
 
+.PHONY: deps
+deps:
+	@sh packaging/deps
+
+.PHONY: demo
+demo: all
+	@$(PYTHON) tests/demo $(B)
+
+.PHONY: check
+check: all
+	@$(PYTHON) tests/run $(B)
+
+MAN_PAGES := $(wildcard man/*.[1-8])
+SOCKETS := $(wildcard units/*.socket)
+
+.PHONY: install
+install: all
+	$(INSTALL) -D -m 755 $(B)/scached $(DESTDIR)$(sbindir)/scached
+	$(INSTALL) -d $(DESTDIR)$(systemunitdir) $(DESTDIR)$(sysconfdir)/scached
+	$(INSTALL) -m 644 $(SOCKETS) $(DESTDIR)$(systemunitdir)
+	sed 's|@sbindir@|$(sbindir)|g' units/scached.service.in >$(DESTDIR)$(systemunitdir)/scached.service
+	chmod 644 $(DESTDIR)$(systemunitdir)/scached.service
+	$(INSTALL) -D -m 644 units/scached.sysusers $(DESTDIR)$(sysusersdir)/scached.conf
+	$(INSTALL) -D -m 644 units/scached.catalog $(DESTDIR)$(catalogdir)/scached.catalog
+	for page in $(MAN_PAGES); do \
+		$(INSTALL) -D -m 644 $$page $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/} || exit; done
+	$(if $(DESTDIR),,sh packaging/refresh $(sysusersdir)/scached.conf)
+
+.PHONY: uninstall
+uninstall:
+	rm -f $(DESTDIR)$(sbindir)/scached $(DESTDIR)$(sysusersdir)/scached.conf $(DESTDIR)$(catalogdir)/scached.catalog
+	rm -f $(addprefix $(DESTDIR)$(systemunitdir)/,scached.service $(notdir $(SOCKETS)))
+	for page in $(MAN_PAGES); do rm -f $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}; done
+	-rmdir $(DESTDIR)$(sysconfdir)/scached
+	$(if $(DESTDIR),,sh packaging/refresh)
+
 .PHONY: clean
 clean:
 	rm -rf $(B)
+
+.PHONY: help
+help:
+	@echo 'make            build into $(B)/'
+	@echo 'make deps       install what building and testing need (as root)'
+	@echo 'make demo       see it work, installing nothing'
+	@echo 'make check      all tests (as root for those with a booted systemd)'
+	@echo 'make install    to DESTDIR, prefix=$(prefix); make uninstall takes it away'
+	@echo 'make clean      remove $(B)/'
+	@echo
+	@echo 'V=1 shows the commands, B=DIR builds elsewhere, SANITIZE=address,undefined with sanitizers.'
