@@ -167,27 +167,36 @@ static void dispatch(struct loop *loop) {
         loop->n_events = 0;
 }
 
+int loop_run_once(struct loop *loop, uint64_t *timeout_us) {
+        int r;
+
+        r = wait_for_events(loop, loop->touched ? 0 : *timeout_us);
+        if (r < 0)
+                return r;
+
+        dispatch(loop);
+
+        if (loop->touched) {
+                r = run_event(loop);
+                if (r < 0)
+                        return r;
+                if (sd_event_get_state(loop->event) == SD_EVENT_FINISHED)
+                        return 0;
+        }
+
+        *timeout_us = loop->round_fn ? loop->round_fn(loop->round_userdata) : USEC_INFINITY;
+        return 0;
+}
+
 int loop_run(struct loop *loop) {
         uint64_t timeout_us = 0;
         int r, code;
 
-        for (;;) {
-                r = wait_for_events(loop, loop->touched ? 0 : timeout_us);
+        do {
+                r = loop_run_once(loop, &timeout_us);
                 if (r < 0)
                         return r;
-
-                dispatch(loop);
-
-                if (loop->touched) {
-                        r = run_event(loop);
-                        if (r < 0)
-                                return r;
-                        if (sd_event_get_state(loop->event) == SD_EVENT_FINISHED)
-                                break;
-                }
-
-                timeout_us = loop->round_fn ? loop->round_fn(loop->round_userdata) : USEC_INFINITY;
-        }
+        } while (sd_event_get_state(loop->event) != SD_EVENT_FINISHED);
 
         r = sd_event_get_exit_code(loop->event, &code);
         return r < 0 ? r : code;

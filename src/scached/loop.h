@@ -48,5 +48,9 @@ void loop_touch(struct loop *loop);
 
 sd_event *loop_event(const struct loop *loop);
 
+/* Run one round. TIMEOUT says for how many µs at most to wait for events, and afterwards how long the next round may.
+ * Returns negative errno. */
+int loop_run_once(struct loop *loop, uint64_t *timeout_us);
+
 /* Run until sd_event_exit(). Returns its code, or negative errno. */
 int loop_run(struct loop *loop);
