@@ -1,0 +1,84 @@
+"""The shipped units: valid, on demand, back after everything, for ever."""
+
+import pytest
+
+SERVICE = "scached.service"
+SOCKETS = ("scached.socket", "scached-control.socket")
+
+# Connect to the native socket, and be greeted.
+CONNECT = """
+import socket
+with socket.socket(socket.AF_UNIX) as s:
+    s.settimeout(10)
+    s.connect("/run/scached/scached.sock")
+    assert s.recv(100).startswith(b"protocol\\0connection_cache_protocol\\0")
+"""
+
+# In each round a volley of connects, one every millisecond, that begins some milliseconds before or after the moment at which
+# the daemon leaves, max_idle after the last volley. The first that comes before that moment keeps it from leaving, so
+# the beginning moves from round to round.
+VOLLEYS = """
+import socket, sys, time
+rounds, connects, max_idle = int(sys.argv[1]), int(sys.argv[2]), 1.0
+end = time.monotonic()
+for i in range(rounds):
+    time.sleep(max(0, end + max_idle - 0.004 + i * 0.030 / rounds - time.monotonic()))
+    agents = []
+    for _ in range(connects):
+        agent = socket.socket(socket.AF_UNIX)
+        agent.settimeout(10)
+        agent.connect("/run/scached/scached.sock")
+        agents.append(agent)
+        time.sleep(0.001)
+    for agent in agents:
+        greeting = agent.recv(100)
+        assert greeting.startswith(b"protocol\\0connection_cache_protocol\\0"), (i, greeting)
+    for agent in agents:
+        agent.close()
+    end = time.monotonic()
+print(rounds * connects)
+"""
+
+
+@pytest.fixture
+def host(machine):
+    machine.install()
+    machine.write("/etc/scached/scached.conf", "max_idle = 1s\n")
+    machine.run(["systemd-sysusers", "/usr/lib/sysusers.d/scached.conf"])
+    machine.systemctl("enable", "--now", *SOCKETS)
+    yield machine
+    machine.systemctl("disable", "--now", *SOCKETS, SERVICE)
+
+
+def test_verify(host):
+    result = host.run("systemd-analyze verify --man=yes /usr/lib/systemd/system/scached*", check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_sandbox(host):
+    result = host.run(["systemd-analyze", "security", "--no-pager", "--threshold=10", SERVICE], check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_sockets_belong_to_whom_they_should(host):
+    modes = host.run(["stat", "-c", "%a %U %G", "/run/scached/scached.sock", "/run/scached/control.sock"]).stdout
+    assert modes.splitlines() == ["660 root scache"] * 2
+
+
+def test_connects_around_idle_exits(host):
+    """An agent that connects in the very moment of leaving is served by the next start."""
+    assert host.python(VOLLEYS, 34, 30, timeout=120).stdout.strip() == "1020"
+    starts = [entry for entry in host.journal(unit=SERVICE) if "Serving agents" in entry["MESSAGE"]]
+    assert len(starts) >= 10, "it did leave in between"
+    for socket in SOCKETS:
+        assert host.show(socket, "ActiveState", "Result") == {"ActiveState": "active", "Result": "success"}
+
+
+def test_back_after_crashes(host):
+    """More crashes in a row than any start limit allows, and the socket is still there."""
+    for _ in range(25):
+        host.python(CONNECT)
+        pid = host.show(SERVICE, "MainPID")["MainPID"]
+        host.run(["kill", "-KILL", pid])
+    host.python(CONNECT)
+    assert host.show("scached.socket", "ActiveState")["ActiveState"] == "active"
