@@ -81,8 +81,15 @@ $(B)/tests/%: tests/unit/%.c $(filter-out %/main.o,$(DAEMON_OBJECTS)) $(CACHE_OB
 	$(Q)$(CC) $(compile_flags) $(CPPFLAGS) $(CFLAGS) $(link_flags) $(LDFLAGS) -MMD -MP -o $@ $(filter %.c %.o,$^) \
 		$(SYSTEMD_LIBS) $(CMOCKA_LIBS)
 
+# What tests load into the daemon to make its calls fail. Under a sanitizer the allocator is not ours to interpose.
+$(B)/tests/libfaults.so: tests/faults/faults.c $(B)/flags
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -fvisibility=hidden -fsanitize% -fno-sanitize%,$(compile_flags)) -Wno-missing-prototypes \
+		$(if $(SANITIZE),,-DFAULTS_IN_ALLOCATIONS) $(CPPFLAGS) $(CFLAGS) -shared -o $@ $<
+
 .PHONY: unit-tests
-unit-tests: $(UNIT_TESTS)
+unit-tests: $(UNIT_TESTS) $(B)/tests/libfaults.so
 
 -include $(patsubst %.o,%.d,$(DAEMON_OBJECTS) $(CACHE_OBJECTS) $(WIRE_OBJECTS)) $(addsuffix .d,$(UNIT_TESTS))
 
