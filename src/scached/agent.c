@@ -96,6 +96,13 @@ bool agent_is_busy(const struct agent *agent) {
                 wire_buffer_fill(&agent->output) > 0;
 }
 
+bool agent_is_at_rest(const struct agent *agent) {
+        int unread;
+
+        return agent->is_served && !agent_is_busy(agent) && !agent->handed &&
+                ioctl(agent->fd, FIONREAD, &unread) == 0 && unread == 0;
+}
+
 void agent_check_handed(struct agent *agent) {
         int unread;
 
@@ -116,6 +123,10 @@ int agent_answer(struct agent *agent, const void *data, size_t size, bool with_l
 
         if (agent->output_ended)
                 return -EPIPE;
+
+        /* It asked for more before it showed that it has what was sent to it. Once this answer follows, one that is
+         * left unread says no more whether the descriptor was taken, so it counts as taken. */
+        settle_handed(agent);
 
         n = wire_send(agent->fd, data, size, with_lent ? agent->lent->fd : -1);
         if (n == -ETOOMANYREFS)
@@ -277,8 +288,10 @@ static int work_once(struct agent *agent) {
 
         if (agent->state == AGENT_SAVING)
                 agent->request_size = n;
-        else
+        else {
                 consume(agent, n);
+                agent->is_served = true;
+        }
         return 1;
 }
 

@@ -58,6 +58,8 @@ struct agent {
         struct connection *handed; /* sent to the agent, which has not yet shown that it has it */
         bool handed_is_lost;       /* the agent went away without it */
 
+        bool is_served; /* it has had an answer, or whatever its first list deserved */
+
         /* For the set of all agents. */
         bool is_queued;
         bool is_busy;
@@ -88,6 +90,9 @@ enum agent_need agent_flush(struct agent *agent);
 
 /* Is it in the middle of an exchange? */
 bool agent_is_busy(const struct agent *agent);
+
+/* May it be cut off without harm: it has been served, and nothing is under way in either direction? */
+bool agent_is_at_rest(const struct agent *agent);
 
 /* If the agent has taken the descriptor that was sent to it, we keep our copy no longer. */
 void agent_check_handed(struct agent *agent);

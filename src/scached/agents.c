@@ -251,6 +251,18 @@ bool agents_drop_one(struct agents *agents) {
         return true;
 }
 
+size_t agents_dismiss(struct agents *agents) {
+        struct agent *agent, *next;
+
+        for (agent = TAILQ_FIRST(&agents->by_activity); agent; agent = next) {
+                next = TAILQ_NEXT(agent, by_activity);
+                if (agent_is_at_rest(agent))
+                        drop(agents, agent);
+        }
+
+        return agents->n_agents;
+}
+
 int agents_add(struct agents *agents, int fd, enum dialect dialect) {
         struct server *server = agents->server;
         struct agent *agent;

@@ -27,6 +27,9 @@ uint64_t agents_take_turns(struct agents *agents);
 /* Cut off the agent that has said nothing for longest. Returns false if there is none. */
 bool agents_drop_one(struct agents *agents);
 
+/* Cut off all agents that are at rest. Returns how many there still are. */
+size_t agents_dismiss(struct agents *agents);
+
 size_t agents_count(const struct agents *agents);
 
 /* How many agents may be connected, 0 for no limit; those that are too many go with the next one that comes. */

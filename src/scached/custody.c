@@ -29,13 +29,21 @@ struct custody {
         bool timer_is_set;
 };
 
-/* A TCP socket with SO_LINGER would make close(2) wait for its peer. Whoever holds the socket too can set that at any
- * time, so it is taken off last. */
-static void close_at_once(struct connection *connection) {
+/* A TCP socket with SO_LINGER would make close(2) wait for its peer. */
+void custody_calm(int fd) {
         static const struct linger off = {};
 
-        (void) setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
-        (void) close(connection->fd);
+        (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+}
+
+/* Whoever holds the socket too can set that at any time, so it is taken off last. */
+void custody_close(int fd) {
+        custody_calm(fd);
+        (void) close(fd);
+}
+
+static void close_at_once(struct connection *connection) {
+        custody_close(connection->fd);
         connection_free(connection);
 }
 
@@ -185,6 +193,11 @@ void custody_take_back(struct custody *custody, struct connection *connection) {
         }
 
         cache_take_back(custody->cache, connection, loop_now(custody->loop));
+}
+
+void custody_release(struct custody *custody, struct connection *connection) {
+        cache_remove(custody->cache, connection);
+        unwatch_and_close(custody, connection);
 }
 
 void custody_let_go(struct custody *custody) {

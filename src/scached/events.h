@@ -27,6 +27,10 @@
         EVENT(HAND_OVER_FAILED, "9be9c0ffca7e4ae78f3e7f54984a4440", LOG_WARNING, true)    \
         EVENT(EXHAUSTED, "f1957809ee4f4b44be477d01b9855263", LOG_WARNING, true)           \
         EVENT(LIMIT_REACHED, "97823a69ead34b4d8b1d88b3b890b44a", LOG_NOTICE, true)        \
+        EVENT(KEPT, "c908ffb1d88641169e04e386069947d4", LOG_INFO, false)                  \
+        EVENT(NOT_KEPT, "ce540fd25e2a4c02b9cacc8c32f96403", LOG_WARNING, false)           \
+        EVENT(TAKEN_OVER, "94d1a86bd38b4d38a6fea1587c671b56", LOG_INFO, false)            \
+        EVENT(INDEX_REFUSED, "db896ac73da7400aac4b5b82705c22b4", LOG_WARNING, false)      \
         EVENT(TRACE, "f451ddb27dc34d59adad38f0dde118ab", LOG_DEBUG, false)
 
 enum event {

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "scached/agents.h"
+#include "scached/passed.h"
 #include "scached/server.h"
 
 /* Where there is no room for one more agent and none can be made, the listening sockets rest this long. */
@@ -118,23 +119,11 @@ static int judge(int fd, const char *name, enum dialect *ret_dialect, const char
         return -EINVAL;
 }
 
-static void free_names(char ***names) {
-        for (char **name = *names; name && *name; name++)
-                free(*name);
-        free(*names);
-}
-
-int listeners_new(struct listeners **ret, struct server *server) {
-        _cleanup_(free_names)
-        char **names = NULL;
+int listeners_new(struct listeners **ret, struct server *server, struct passed *passed) {
         struct listeners *listeners;
-        int n, r;
+        int r;
 
-        n = sd_listen_fds_with_names(true, &names);
-        if (n < 0)
-                return n;
-
-        listeners = calloc(1, sizeof(*listeners) + (size_t) n * sizeof(struct listener));
+        listeners = calloc(1, sizeof(*listeners) + passed->n_sockets * sizeof(struct listener));
         if (!listeners)
                 return -ENOMEM;
         listeners->server = server;
@@ -144,21 +133,25 @@ int listeners_new(struct listeners **ret, struct server *server) {
         if (r >= 0)
                 r = sd_event_source_set_enabled(listeners->rest_timer, SD_EVENT_OFF);
 
-        for (int i = 0; i < n && r >= 0; i++) {
-                int fd = SD_LISTEN_FDS_START + i;
+        for (size_t i = 0; i < passed->n_sockets && r >= 0; i++) {
+                struct passed_socket *socket = &passed->sockets[i];
                 enum dialect dialect;
                 const char *why;
 
-                if (judge(fd, names[i], &dialect, &why) < 0) {
+                if (judge(socket->fd, socket->name, &dialect, &why) < 0) {
                         journal_say(server->journal, SOCKET_UNKNOWN, NULL,
-                                "Closed a socket named \"%s\" that was passed at start: %s.", names[i], why);
-                        (void) close(fd);
+                                "Closed a socket named \"%s\" that was passed at start: %s.", socket->name,
+                                why);
+                        custody_close(steal_fd(&socket->fd));
                         continue;
                 }
 
-                r = listener_init(&listeners->listeners[listeners->n_listeners], listeners, fd, dialect);
-                if (r >= 0)
+                r = listener_init(
+                        &listeners->listeners[listeners->n_listeners], listeners, socket->fd, dialect);
+                if (r >= 0) {
+                        (void) steal_fd(&socket->fd);
                         listeners->n_listeners++;
+                }
         }
 
         if (r >= 0 && listeners->n_listeners == 0)

@@ -14,8 +14,10 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "scached/agents.h"
+#include "scached/handover.h"
 #include "scached/limits.h"
 #include "scached/listeners.h"
+#include "scached/passed.h"
 #include "scached/server.h"
 #include "scached/status.h"
 
@@ -25,21 +27,27 @@
 /* How much later than asked for a timer of ours may come. */
 #define TIMER_ACCURACY_US USEC_PER_MSEC
 
+/* How long agents that are in the middle of something may take to get to the end of it when we leave. */
+#define LEAVING_TIME_US (UINT64_C(500) * USEC_PER_MSEC)
+
 /* The largest answer: two properties, or a page of what control shows. */
 #define SCRATCH_SIZE(request_size_limit) (2 * (request_size_limit) + 4096)
 
 struct service {
         struct server server;
         const struct service_options *options;
-        struct listeners *listeners;
+        struct passed *passed;
+        struct listeners *listeners; /* NULL while leaving */
         sd_event *event;
         sd_event_source *expiry_timer;
         sd_event_source *statistics_timer;
         sd_event_source *idle_timer;
+        sd_event_source *leaving_timer;
         uint64_t expiry_at_us;  /* USEC_INFINITY while the timer is off */
         uint64_t idle_since_us; /* 0 while there is something to stay for */
         bool idle_timer_is_set;
         bool expiry_is_behind;
+        bool is_leaving;
 };
 
 static void on_settings_report(void *userdata, int priority, const char *message) {
@@ -99,10 +107,23 @@ static bool is_idle(const struct service *service) {
                 counts->bindings == 0 && custody_leaving(service->server.custody) == 0;
 }
 
+/* Serve nobody new, who connects from here on waits in the service manager's socket for the next process, and let those
+ * that are here come to an end: an agent that loses its cache twice in a row does without it from then on. */
 static void leave(struct service *service, const char *why) {
+        if (service->is_leaving)
+                return;
+
         journal_say(service->server.journal, LEAVING, NULL, "Leaving: %s.", why);
         (void) sd_notify(false, "STOPPING=1\nSTATUS=Leaving.");
-        (void) sd_event_exit(service->event, EX_OK);
+        service->is_leaving = true;
+        service->listeners = listeners_free(service->listeners);
+        set_timer(service, service->leaving_timer, usec_add(clock_now(CLOCK_BOOTTIME), LEAVING_TIME_US));
+}
+
+static int on_leaving_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        struct service *service = userdata;
+
+        return sd_event_exit(service->event, EX_OK);
 }
 
 static void note_idle(struct service *service) {
@@ -169,8 +190,15 @@ static uint64_t on_round(void *userdata) {
         wait_us = agents_take_turns(service->server.agents);
         expire(service);
         custody_let_go(service->server.custody);
-        status_touch(service->server.status);
-        note_idle(service);
+        if (service->is_leaving) {
+                if (agents_dismiss(service->server.agents) == 0) {
+                        (void) sd_event_exit(service->event, EX_OK);
+                        loop_touch(service->server.loop);
+                }
+        } else {
+                status_touch(service->server.status);
+                note_idle(service);
+        }
 
         return service->expiry_is_behind ? 0 : wait_us;
 }
@@ -209,6 +237,9 @@ static int on_reload_signal(
         struct server *server = &service->server;
         struct settings *settings;
         int r;
+
+        if (service->is_leaving)
+                return 0;
 
         (void) sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_now(CLOCK_MONOTONIC));
 
@@ -292,6 +323,9 @@ static int start(struct service *service) {
         struct limits limits = current_limits(server->settings);
         int r;
 
+        r = passed_new(&service->passed);
+        if (r < 0)
+                return r;
         r = sd_event_new(&service->event);
         if (r < 0)
                 return r;
@@ -316,6 +350,9 @@ static int start(struct service *service) {
         r = add_timer(service, &service->idle_timer, on_idle_timer);
         if (r < 0)
                 return r;
+        r = add_timer(service, &service->leaving_timer, on_leaving_timer);
+        if (r < 0)
+                return r;
         r = sd_event_add_time_relative(service->event, &service->statistics_timer, CLOCK_BOOTTIME,
                 server->settings->status_update_time_us, 0, on_statistics_timer, service);
         if (r < 0)
@@ -335,23 +372,32 @@ static int start(struct service *service) {
 
         loop_on_round(server->loop, on_round, service);
         server->statistics.interval_start = time(NULL);
+        handover_take(server, service->passed);
 
         /* Last of all: from here on, agents may be there. */
-        return listeners_new(&service->listeners, server);
+        r = listeners_new(&service->listeners, server, service->passed);
+        service->passed = passed_free(service->passed);
+        return r;
+}
+
+/* All that is parked goes to the next process, or, where there is none or it cannot be kept, gets its farewell. */
+static void part_with_everything(struct server *server) {
+        handover_save(server);
+        while (cache_let_one_go(server->cache, DEPARTURE_FLUSHED))
+                custody_let_go(server->custody);
 }
 
 static void stop(struct service *service) {
         struct server *server = &service->server;
 
+        passed_free(service->passed);
         listeners_free(service->listeners);
         agents_free(server->agents);
 
         if (server->cache) {
-                while (cache_let_one_go(server->cache, DEPARTURE_FLUSHED))
-                        ;
-                if (server->custody)
-                        custody_let_go(server->custody);
                 statistics_report(&server->statistics, server->journal, time(NULL));
+                if (server->custody)
+                        part_with_everything(server);
         }
 
         status_free(server->status);
@@ -360,6 +406,7 @@ static void stop(struct service *service) {
         wire_buffer_release(&server->scratch);
         sd_event_source_disable_unref(service->expiry_timer);
         sd_event_source_disable_unref(service->idle_timer);
+        sd_event_source_disable_unref(service->leaving_timer);
         sd_event_source_disable_unref(service->statistics_timer);
         loop_free(server->loop);
         sd_event_unref(service->event);
