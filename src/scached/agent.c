@@ -128,6 +128,10 @@ int agent_answer(struct agent *agent, const void *data, size_t size, bool with_l
          * left unread says no more whether the descriptor was taken, so it counts as taken. */
         settle_handed(agent);
 
+        /* It asked for more before it showed that it has what was sent to it. Once this answer follows, one that is
+         * left unread says no more whether the descriptor was taken, so it counts as taken. */
+        settle_handed(agent);
+
         n = wire_send(agent->fd, data, size, with_lent ? agent->lent->fd : -1);
         if (n == -ETOOMANYREFS)
                 return (int) n;
