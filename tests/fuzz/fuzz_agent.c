@@ -1,0 +1,438 @@
+/* The agents' whole way through the daemon, in one process and a round at a time: the input is a script of what up to four
+ * agents and the peers of their connections do. Nothing may crash, leak memory or a descriptor, or be in two places.
+ *
+ * The first byte of a script says how the daemon is set up (enum setup). Each command after it is a byte with the agent in
+ * its lowest two bits and the action (enum action) above them, followed by the action's own bytes. */
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "fuzz.h"
+#include "scached/agents.h"
+#include "scached/server.h"
+
+enum setup {
+        SETUP_SHARED = 1,
+        SETUP_FEW_CONNECTIONS = 2,
+        SETUP_FEW_BYTES = 4,
+        SETUP_FEW_AGENTS = 8,
+        SETUP_LITTLE_ROOM = 16, /* answers fill the socket soon */
+        SETUP_NO_FAREWELL = 32,
+};
+
+enum action {
+        ACTION_SEND,             /* n, bytes */
+        ACTION_SEND_DESCRIPTORS, /* how many, of what kind, n, bytes */
+        ACTION_READ,
+        ACTION_CLOSE,
+        ACTION_CONNECT, /* dialect */
+        ACTION_PEER,    /* whose peer, what it does */
+        ACTION_SHUTDOWN,
+        ACTION_LET_GO,
+        _ACTION_MAX,
+};
+
+#define AGENTS_MAX       4
+#define SOCKETS_MAX      64
+#define DESCRIPTORS_MANY 253 /* SCM_MAX_FD */
+#define REQUEST_SIZE     600
+
+struct script {
+        const uint8_t *data;
+        size_t size;
+};
+
+struct world {
+        struct server server;
+        struct settings settings;
+        uint64_t wait_us;
+        uint8_t setup;
+        int agents[AGENTS_MAX];
+        /* Connections that were sent to the daemon, each once: the peers' ends, and who they are. */
+        int peers[SOCKETS_MAX];
+        uint64_t cookies[SOCKETS_MAX];
+        bool received[SOCKETS_MAX]; /* an agent has it back */
+        size_t n_sockets;
+        bool is_holding_itself; /* an agent has parked its own socket, which therefore outlives it */
+};
+
+/* The lines are put together, for the sanitizers' sake, and nobody reads them. */
+bool journal_is_verbose(_unused_ const struct journal *journal) {
+        return true;
+}
+
+void journal_write(_unused_ struct journal *journal, _unused_ enum event event,
+        _unused_ const struct journal_subject *subject, _unused_ struct journal_place place,
+        const char *format, ...) {
+        char line[1024];
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void) vsnprintf(line, sizeof(line), format, arguments);
+        va_end(arguments);
+}
+
+static uint8_t next_byte(struct script *script) {
+        if (script->size == 0)
+                return 0;
+
+        script->size--;
+        return *script->data++;
+}
+
+/* A byte with a length and the bytes, as many as there are. */
+static struct slice next_bytes(struct script *script) {
+        size_t wanted = next_byte(script), n = MIN(wanted, script->size);
+        struct slice bytes = { (const char *) script->data, n };
+
+        script->data += n;
+        script->size -= n;
+        return bytes;
+}
+
+static uint64_t cookie_of(int fd) {
+        uint64_t cookie = 0;
+        socklen_t size = sizeof(cookie);
+
+        (void) getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size);
+        return cookie;
+}
+
+static size_t count_descriptors(void) {
+        DIR *dir = opendir("/proc/self/fd");
+        size_t n = 0;
+
+        CHECK(dir);
+        while (readdir(dir))
+                n++;
+        closedir(dir);
+        return n;
+}
+
+/* What the daemon's service does in each round, less what is only to be seen from outside. */
+static uint64_t on_round(void *userdata) {
+        struct server *server = userdata;
+        uint64_t wait_us;
+
+        wait_us = agents_take_turns(server->agents);
+        (void) cache_expire(server->cache, loop_now(server->loop), 16);
+        custody_let_go(server->custody);
+        return wait_us;
+}
+
+static void start(struct world *world, uint8_t setup) {
+        static const struct siphash_key key = { 1, 2 };
+        static char farewell[] = "QUIT\r\n";
+        struct cache_limits limits = {
+                .connections = setup & SETUP_FEW_CONNECTIONS ? 2 : 1000,
+                .bytes = setup & SETUP_FEW_BYTES ? 1000 : 0,
+        };
+        struct server *server = &world->server;
+        sd_event *event;
+
+        world->setup = setup;
+        for (size_t i = 0; i < AGENTS_MAX; i++)
+                world->agents[i] = -1;
+        world->settings = (struct settings){
+                .ttl_limit_us = 100 * USEC_PER_SEC,
+                .ipc_timeout_us = 100 * USEC_PER_SEC,
+                .request_size_limit = REQUEST_SIZE,
+                .share_between_users = setup & SETUP_SHARED,
+                .farewell = farewell,
+                .farewell_size = setup & SETUP_NO_FAREWELL ? 0 : strlen(farewell),
+        };
+        server->settings = &world->settings;
+        server->scratch = WIRE_BUFFER_INIT(8192);
+
+        CHECK(sd_event_new(&event) >= 0);
+        CHECK(loop_new(&server->loop, event) == 0);
+        sd_event_unref(event);
+        CHECK(cache_new(&server->cache, &key, &limits) == 0);
+        CHECK(custody_new(&server->custody, server->loop, server->cache, &server->statistics, 2) == 0);
+        CHECK(agents_new(&server->agents, server) == 0);
+        agents_set_limit(server->agents, setup & SETUP_FEW_AGENTS ? 2 : 100);
+        loop_on_round(server->loop, on_round, server);
+}
+
+static void run_round(struct world *world) {
+        uint64_t timeout_us = 0;
+
+        CHECK(loop_run_once(world->server.loop, &timeout_us) == 0);
+        world->wait_us = timeout_us;
+}
+
+static void count_connection(void *userdata, struct connection *connection) {
+        struct world *world = ((void **) userdata)[0];
+        uint64_t *n = ((void **) userdata)[1], cookie = cookie_of(connection->fd);
+
+        (*n)++;
+        CHECK(connection->state == CONNECTION_PARKED);
+        for (size_t i = 0; i < world->n_sockets; i++)
+                CHECK(cookie != world->cookies[i] || !world->received[i]);
+}
+
+static void count_binding(void *userdata, const struct binding *binding) {
+        uint64_t *n = userdata;
+
+        (*n)++;
+        CHECK(binding_scope(binding) == getuid() || binding_scope(binding) == (uid_t) -1);
+}
+
+/* The books agree with what there is, and what an agent has is not in the cache as well. */
+static void check(struct world *world) {
+        const struct cache_counts *counts = cache_counts(world->server.cache);
+        uint64_t n_connections = 0, n_bindings = 0;
+        struct cache_cursor cursor = {};
+
+        while (cache_walk_connections(
+                world->server.cache, &cursor, 100, count_connection, (void *[]){ world, &n_connections }))
+                ;
+        CHECK(n_connections == counts->connections);
+
+        cursor = (struct cache_cursor){};
+        while (cache_walk_bindings(world->server.cache, &cursor, 100, count_binding, &n_bindings))
+                ;
+        CHECK(n_bindings == counts->bindings);
+        CHECK(counts->lent <= 2 * agents_count(world->server.agents));
+        CHECK(counts->endpoints <= counts->connections);
+        CHECK(counts->destinations <= counts->bindings);
+}
+
+static void open_agent(struct world *world, size_t i, enum dialect dialect) {
+        int pair[2];
+
+        closep(&world->agents[i]);
+        CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+        if (world->setup & SETUP_LITTLE_ROOM)
+                (void) setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &(int){ 0 }, sizeof(int));
+        world->agents[i] = pair[0];
+        (void) agents_add(world->server.agents, pair[1], dialect);
+}
+
+/* A descriptor of some kind to send. Returns whether it is a copy of ours only. */
+static bool make_descriptor(struct world *world, size_t agent, unsigned kind, int *ret) {
+        int pair[2];
+
+        switch (kind % 8) {
+        default:
+                if (world->n_sockets == SOCKETS_MAX)
+                        break;
+                CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+                world->peers[world->n_sockets] = pair[1];
+                world->cookies[world->n_sockets++] = cookie_of(pair[0]);
+                *ret = pair[0];
+                return true;
+        case 4:
+                CHECK(pipe2(pair, O_CLOEXEC) == 0);
+                close(pair[1]);
+                *ret = pair[0];
+                return true;
+        case 5:
+                *ret = epoll_create1(EPOLL_CLOEXEC);
+                return true;
+        case 6:
+                *ret = open("/dev/null", O_RDWR | O_CLOEXEC);
+                return true;
+        case 7:
+                break;
+        }
+
+        *ret = world->agents[agent];
+        world->is_holding_itself = true;
+        return false;
+}
+
+static void send_bytes(struct world *world, size_t agent, struct slice bytes, const int *fds, size_t n_fds) {
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(DESCRIPTORS_MANY * sizeof(int))];
+        } control = {};
+        struct iovec iov = { (void *) bytes.data, bytes.size };
+        struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+        if (n_fds > 0) {
+                message.msg_control = &control;
+                message.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+                control.header.cmsg_level = SOL_SOCKET;
+                control.header.cmsg_type = SCM_RIGHTS;
+                control.header.cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+                memcpy(CMSG_DATA(&control.header), fds, n_fds * sizeof(int));
+        }
+        (void) sendmsg(world->agents[agent], &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void send_descriptors(struct world *world, size_t agent, struct script *script) {
+        unsigned how = next_byte(script), n = how & 3;
+        struct slice bytes = next_bytes(script);
+        int fds[DESCRIPTORS_MANY];
+        bool ours;
+
+        ours = make_descriptor(world, agent, how >> 2, &fds[0]);
+        if (n == 0)
+                n = how & 0x80 ? DESCRIPTORS_MANY : 1;
+        for (unsigned i = 1; i < n; i++)
+                fds[i] = fds[0];
+        send_bytes(world, agent, bytes, fds, n);
+        if (ours)
+                (void) close(fds[0]);
+}
+
+static void note_received(struct world *world, int fd) {
+        uint64_t cookie = cookie_of(fd);
+
+        for (size_t i = 0; i < world->n_sockets; i++)
+                if (world->cookies[i] == cookie) {
+                        CHECK(!world->received[i]);
+                        world->received[i] = true;
+                }
+}
+
+static bool read_answer(struct world *world, size_t agent) {
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(8 * sizeof(int))];
+        } control;
+        char data[4096]; /* of any answer: who stops half-way through one must not use its descriptor */
+        struct iovec iov = { data, sizeof(data) };
+        struct msghdr message = {
+                .msg_iov = &iov,
+                .msg_iovlen = 1,
+                .msg_control = &control,
+                .msg_controllen = sizeof(control),
+        };
+        struct cmsghdr *c;
+
+        if (recvmsg(world->agents[agent], &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
+                return false;
+
+        c = CMSG_FIRSTHDR(&message);
+        if (c) {
+                int fd;
+
+                /* Never more than one, and of the kind that was saved. */
+                CHECK(c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)));
+                CHECK(!CMSG_NXTHDR(&message, c));
+                memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+                note_received(world, fd);
+                (void) close(fd);
+        }
+        return true;
+}
+
+static void peer_acts(struct world *world, unsigned which, unsigned what) {
+        int *peer;
+
+        if (world->n_sockets == 0)
+                return;
+
+        peer = &world->peers[which % world->n_sockets];
+        if (what & 1) {
+                (void) send(*peer, "421 bye\r\n", 9, MSG_DONTWAIT | MSG_NOSIGNAL);
+        } else {
+                closep(peer);
+                *peer = -1;
+        }
+}
+
+static void act(struct world *world, struct script *script) {
+        unsigned command = next_byte(script), what;
+        size_t agent = command & 3;
+
+        if (world->agents[agent] < 0)
+                open_agent(world, agent, DIALECT_POSTFIX);
+
+        switch ((enum action)((command >> 2) % _ACTION_MAX)) {
+        case ACTION_SEND:
+                send_bytes(world, agent, next_bytes(script), NULL, 0);
+                break;
+        case ACTION_SEND_DESCRIPTORS:
+                send_descriptors(world, agent, script);
+                break;
+        case ACTION_READ:
+                (void) read_answer(world, agent);
+                break;
+        case ACTION_CLOSE:
+                closep(&world->agents[agent]);
+                world->agents[agent] = -1;
+                break;
+        case ACTION_CONNECT:
+                open_agent(world, agent, (enum dialect)(next_byte(script) % _DIALECT_MAX));
+                break;
+        case ACTION_PEER:
+                what = next_byte(script);
+                peer_acts(world, what >> 1, what);
+                break;
+        case ACTION_SHUTDOWN:
+                (void) shutdown(world->agents[agent], SHUT_WR);
+                break;
+        case ACTION_LET_GO:
+                (void) cache_let_one_go(world->server.cache, DEPARTURE_FLUSHED);
+                break;
+        default:
+                break;
+        }
+}
+
+/* Run until nobody waits for a turn, and what came of that has been noticed. */
+static void settle(struct world *world) {
+        do
+                run_round(world);
+        while (world->wait_us == 0);
+        run_round(world);
+}
+
+static void stop(struct world *world) {
+        struct server *server = &world->server;
+
+        for (size_t i = 0; i < AGENTS_MAX; i++) {
+                while (world->agents[i] >= 0 && read_answer(world, i))
+                        settle(world);
+                check(world);
+                closep(&world->agents[i]);
+                settle(world);
+        }
+        if (!world->is_holding_itself) {
+                for (unsigned i = 0; agents_count(server->agents) > 0 && i < 10000; i++)
+                        run_round(world);
+                CHECK(agents_count(server->agents) == 0);
+                CHECK(cache_counts(server->cache)->lent == 0);
+        }
+        check(world);
+
+        /* As on leaving: service.c. */
+        agents_free(server->agents);
+        while (cache_let_one_go(server->cache, DEPARTURE_FLUSHED))
+                ;
+        custody_let_go(server->custody);
+        custody_free(server->custody);
+        cache_free(server->cache);
+        loop_free(server->loop);
+        wire_buffer_release(&server->scratch);
+        for (size_t i = 0; i < world->n_sockets; i++)
+                closep(&world->peers[i]);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        struct script script = { data, size };
+        size_t n_descriptors = count_descriptors();
+        struct world world = {};
+
+        start(&world, next_byte(&script));
+        while (script.size > 0) {
+                act(&world, &script);
+                run_round(&world);
+        }
+        check(&world);
+        stop(&world);
+
+        CHECK(count_descriptors() == n_descriptors);
+        return 0;
+}
