@@ -18,9 +18,6 @@
 /* An input buffer that has grown beyond this goes back when it is empty. */
 #define INPUT_KEPT ((size_t) 4096)
 
-/* An answer carries at most two properties, each no longer than a request, and their names. */
-#define ANSWER_SIZE(request_size_limit) (2 * (request_size_limit) + 256)
-
 int agent_new(struct agent **ret, struct server *server, int fd, enum dialect dialect) {
         struct slice greeting = dialect_greeting(dialect);
         struct ucred credentials = { .uid = (uid_t) -1 };
@@ -40,7 +37,7 @@ int agent_new(struct agent **ret, struct server *server, int fd, enum dialect di
                 .dialect = dialect,
                 .passing.fd = -1,
                 .input = WIRE_BUFFER_INIT(server->settings->request_size_limit),
-                .output = WIRE_BUFFER_INIT(ANSWER_SIZE(server->settings->request_size_limit)),
+                .output = WIRE_BUFFER_INIT(server->scratch.limit),
         };
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0) {
@@ -123,10 +120,6 @@ int agent_answer(struct agent *agent, const void *data, size_t size, bool with_l
 
         if (agent->output_ended)
                 return -EPIPE;
-
-        /* It asked for more before it showed that it has what was sent to it. Once this answer follows, one that is
-         * left unread says no more whether the descriptor was taken, so it counts as taken. */
-        settle_handed(agent);
 
         /* It asked for more before it showed that it has what was sent to it. Once this answer follows, one that is
          * left unread says no more whether the descriptor was taken, so it counts as taken. */

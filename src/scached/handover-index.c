@@ -176,7 +176,7 @@ static struct slice take_string(struct slice *rest) {
         size_t size = take_u32(rest);
         const char *data = take(rest, size);
 
-        if (data && memchr(data, 0, size)) {
+        if (data && (size > INDEX_STRING_MAX || memchr(data, 0, size))) {
                 *rest = (struct slice){};
                 data = NULL;
         }

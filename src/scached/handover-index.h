@@ -44,6 +44,9 @@
 /* Larger than any that a cache within sane limits makes. */
 #define INDEX_SIZE_MAX ((size_t) 1 << 30)
 
+/* No string is longer: each came in a request (SETTINGS_REQUEST_MAX). */
+#define INDEX_STRING_MAX ((size_t) 16 << 20)
+
 struct index_connection {
         uint64_t cookie;
         struct connection_details details; /* its descriptor is another matter */

@@ -30,8 +30,9 @@
 /* How long agents that are in the middle of something may take to get to the end of it when we leave. */
 #define LEAVING_TIME_US (UINT64_C(500) * USEC_PER_MSEC)
 
-/* The largest answer: two properties, or a page of what control shows. */
-#define SCRATCH_SIZE(request_size_limit) (2 * (request_size_limit) + 4096)
+/* The largest answer: two properties, or a page of what control shows. What is parked may have come in larger requests than are
+ * taken now. */
+#define SCRATCH_MAX (2 * SETTINGS_REQUEST_MAX + 4096)
 
 struct service {
         struct server server;
@@ -227,7 +228,6 @@ static int apply_settings(struct service *service) {
 
         agents_set_limit(server->agents, limits.agents);
         cache_set_limits(server->cache, &cache_limits);
-        server->scratch.limit = SCRATCH_SIZE(settings->request_size_limit);
         return journal_set_identity(server->journal, settings->identifier, settings->syslog_facility);
 }
 
@@ -415,7 +415,11 @@ static void stop(struct service *service) {
 
 int service_run(struct journal *journal, const struct service_options *options, struct settings *settings) {
         struct service service = {
-                .server = { .journal = journal, .settings = settings },
+                .server = {
+                        .journal = journal,
+                        .settings = settings,
+                        .scratch = WIRE_BUFFER_INIT(SCRATCH_MAX),
+                },
                 .options = options,
                 .expiry_at_us = USEC_INFINITY,
         };
