@@ -22,10 +22,13 @@ pkgconfigdir ?= $(libdir)/pkgconfig
 systemunitdir ?= $(prefix)/lib/systemd/system
 catalogdir ?= /usr/lib/systemd/catalog
 sysusersdir ?= $(prefix)/lib/sysusers.d
+bashcompletiondir ?= $(datarootdir)/bash-completion/completions
+zshcompletiondir ?= $(datarootdir)/zsh/site-functions
 DESTDIR ?=
 
 CC ?= cc
 INSTALL ?= install
+OBJCOPY ?= objcopy
 PKG_CONFIG ?= pkg-config
 # The distribution's own, which has the packages that `make deps` installs.
 PYTHON ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
@@ -52,14 +55,36 @@ objects = $(patsubst src/%.c,$(B)/obj/%.o,$(wildcard src/$(1)/*.c))
 DAEMON_OBJECTS := $(call objects,scached)
 CACHE_OBJECTS := $(call objects,cache)
 WIRE_OBJECTS := $(call objects,wire)
-UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
+LIBRARY_OBJECTS := $(call objects,libscache)
+COMMAND_OBJECTS := $(call objects,scachectl)
+OBJECTS := $(DAEMON_OBJECTS) $(CACHE_OBJECTS) $(WIRE_OBJECTS) $(LIBRARY_OBJECTS) $(COMMAND_OBJECTS)
 
 .PHONY: all
-all: $(B)/scached
+COMMAND := $(if $(wildcard src/scachectl/main.c),scachectl)
+all: $(addprefix $(B)/,scached $(COMMAND) libscache.so.0 libscache.so libscache.a)
 
 $(B)/scached: $(DAEMON_OBJECTS) $(CACHE_OBJECTS) $(WIRE_OBJECTS)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(link_flags) $(LDFLAGS) -o $@ $^ $(SYSTEMD_LIBS)
+
+$(B)/scachectl: $(COMMAND_OBJECTS) $(LIBRARY_OBJECTS) $(WIRE_OBJECTS)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(link_flags) $(LDFLAGS) -o $@ $^
+
+# Just what its version script names is seen of the library from outside, of the static one, too.
+$(B)/libscache.so.0: $(LIBRARY_OBJECTS) $(WIRE_OBJECTS) src/libscache/libscache.sym
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(link_flags) $(LDFLAGS) -shared -Wl,-soname,libscache.so.0 \
+		-Wl,--version-script=src/libscache/libscache.sym -o $@ $(filter %.o,$^)
+
+$(B)/libscache.so: $(B)/libscache.so.0
+	$(Q)ln -sf libscache.so.0 $@
+
+$(B)/libscache.a: $(LIBRARY_OBJECTS) $(WIRE_OBJECTS)
+	$(call say,AR)
+	$(Q)$(LD) -r -o $(B)/obj/libscache.o $^
+	$(Q)$(OBJCOPY) --localize-hidden $(B)/obj/libscache.o
+	$(Q)rm -f $@ && $(AR) rcs $@ $(B)/obj/libscache.o
 
 # Objects are made anew when the compiler or its flags change.
 flags = $(CC) $(compile_flags) $(CPPFLAGS) $(CFLAGS) $(link_flags) $(LDFLAGS)
@@ -74,24 +99,8 @@ $(B)/obj/%.o: src/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(compile_flags) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-# Unit tests: one program a file, with every room but the main programs.
-$(B)/tests/%: tests/unit/%.c $(filter-out %/main.o,$(DAEMON_OBJECTS)) $(CACHE_OBJECTS) $(WIRE_OBJECTS)
-	$(call say,CC)
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(compile_flags) $(CPPFLAGS) $(CFLAGS) $(link_flags) $(LDFLAGS) -MMD -MP -o $@ $(filter %.c %.o,$^) \
-		$(SYSTEMD_LIBS) $(CMOCKA_LIBS)
-
-# What tests load into the daemon to make its calls fail. Under a sanitizer the allocator is not ours to interpose.
-$(B)/tests/libfaults.so: tests/faults/faults.c $(B)/flags
-	$(call say,CC)
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out -fvisibility=hidden -fsanitize% -fno-sanitize%,$(compile_flags)) -Wno-missing-prototypes \
-		$(if $(SANITIZE),,-DFAULTS_IN_ALLOCATIONS) $(CPPFLAGS) $(CFLAGS) -shared -o $@ $<
-
-.PHONY: unit-tests
-unit-tests: $(UNIT_TESTS) $(B)/tests/libfaults.so
-
--include $(patsubst %.o,%.d,$(DAEMON_OBJECTS) $(CACHE_OBJECTS) $(WIRE_OBJECTS)) $(addsuffix .d,$(UNIT_TESTS))
+-include $(OBJECTS:.o=.d)
+include tests/tests.mk packaging/packages.mk
 
 .PHONY: deps
 deps:
@@ -110,21 +119,36 @@ SOCKETS := $(wildcard units/*.socket)
 
 .PHONY: install
 install: all
+	$(INSTALL) -d $(DESTDIR)$(systemunitdir) $(DESTDIR)$(sysconfdir)/scached $(DESTDIR)$(pkgconfigdir)
 	$(INSTALL) -D -m 755 $(B)/scached $(DESTDIR)$(sbindir)/scached
-	$(INSTALL) -d $(DESTDIR)$(systemunitdir) $(DESTDIR)$(sysconfdir)/scached
+	$(if $(COMMAND),$(INSTALL) -D -m 755 $(B)/scachectl $(DESTDIR)$(bindir)/scachectl)
 	$(INSTALL) -m 644 $(SOCKETS) $(DESTDIR)$(systemunitdir)
 	sed 's|@sbindir@|$(sbindir)|g' units/scached.service.in >$(DESTDIR)$(systemunitdir)/scached.service
 	chmod 644 $(DESTDIR)$(systemunitdir)/scached.service
 	$(INSTALL) -D -m 644 units/scached.sysusers $(DESTDIR)$(sysusersdir)/scached.conf
 	$(INSTALL) -D -m 644 units/scached.catalog $(DESTDIR)$(catalogdir)/scached.catalog
+	$(INSTALL) -D -m 755 $(B)/libscache.so.0 $(DESTDIR)$(libdir)/libscache.so.0
+	ln -sf libscache.so.0 $(DESTDIR)$(libdir)/libscache.so
+	$(INSTALL) -m 644 $(B)/libscache.a $(DESTDIR)$(libdir)/libscache.a
+	$(INSTALL) -D -m 644 src/libscache/scache.h $(DESTDIR)$(includedir)/scache.h
+	sed -e 's|@prefix@|$(prefix)|' -e 's|@exec_prefix@|$(exec_prefix)|' -e 's|@libdir@|$(libdir)|' \
+		-e 's|@includedir@|$(includedir)|' -e 's|@VERSION@|$(VERSION)|' src/libscache/libscache.pc.in \
+		>$(DESTDIR)$(pkgconfigdir)/libscache.pc
+	chmod 644 $(DESTDIR)$(pkgconfigdir)/libscache.pc
+	$(if $(COMMAND),$(INSTALL) -D -m 644 src/scachectl/completion/scachectl.bash $(DESTDIR)$(bashcompletiondir)/scachectl)
+	$(if $(COMMAND),$(INSTALL) -D -m 644 src/scachectl/completion/_scachectl $(DESTDIR)$(zshcompletiondir)/_scachectl)
 	for page in $(MAN_PAGES); do \
 		$(INSTALL) -D -m 644 $$page $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/} || exit; done
 	$(if $(DESTDIR),,sh packaging/refresh $(sysusersdir)/scached.conf)
 
 .PHONY: uninstall
 uninstall:
-	rm -f $(DESTDIR)$(sbindir)/scached $(DESTDIR)$(sysusersdir)/scached.conf $(DESTDIR)$(catalogdir)/scached.catalog
+	rm -f $(DESTDIR)$(sbindir)/scached $(DESTDIR)$(bindir)/scachectl
 	rm -f $(addprefix $(DESTDIR)$(systemunitdir)/,scached.service $(notdir $(SOCKETS)))
+	rm -f $(DESTDIR)$(sysusersdir)/scached.conf $(DESTDIR)$(catalogdir)/scached.catalog
+	rm -f $(addprefix $(DESTDIR)$(libdir)/,libscache.so.0 libscache.so libscache.a)
+	rm -f $(DESTDIR)$(includedir)/scache.h $(DESTDIR)$(pkgconfigdir)/libscache.pc
+	rm -f $(DESTDIR)$(bashcompletiondir)/scachectl $(DESTDIR)$(zshcompletiondir)/_scachectl
 	for page in $(MAN_PAGES); do rm -f $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}; done
 	-rmdir $(DESTDIR)$(sysconfdir)/scached
 	$(if $(DESTDIR),,sh packaging/refresh)
@@ -139,7 +163,10 @@ help:
 	@echo 'make deps       install what building and testing need (as root)'
 	@echo 'make demo       see it work, installing nothing'
 	@echo 'make check      all tests (as root for those with a booted systemd)'
+	@echo 'make fuzz       run the fuzzers, each for FUZZ_SECONDS=60'
+	@echo 'make bench      cost against the floor and the peers'
 	@echo 'make install    to DESTDIR, prefix=$(prefix); make uninstall takes it away'
+	@echo 'make deb, rpm   packages, from the last commit'
 	@echo 'make clean      remove $(B)/'
 	@echo
 	@echo 'V=1 shows the commands, B=DIR builds elsewhere, SANITIZE=address,undefined with sanitizers.'

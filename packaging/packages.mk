@@ -1,0 +1,28 @@
+# Packages: a tarball, Debian packages, RPMs. Included by the Makefile.
+
+# Packages are made from the last commit and stamped with its time, so that two builds of one commit are the same.
+DIST := scached-$(VERSION)
+commit_time = $(shell git log -1 --format=%ct)
+# What this make was told is not for the builds inside.
+clean_make = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES SOURCE_DATE_EPOCH=$(commit_time)
+
+.PHONY: dist
+dist:
+	@mkdir -p $(B)/dist
+	git -c tar.umask=0022 archive --prefix=$(DIST)/ HEAD | gzip -9n >$(B)/dist/$(DIST).tar.gz
+
+.PHONY: deb
+deb: dist
+	rm -rf $(B)/deb
+	mkdir -p $(B)/deb
+	cp $(B)/dist/$(DIST).tar.gz $(B)/deb/scached_$(VERSION).orig.tar.gz
+	tar -C $(B)/deb -xf $(B)/dist/$(DIST).tar.gz
+	cp -a $(B)/deb/$(DIST)/packaging/debian $(B)/deb/$(DIST)/debian
+	cd $(B)/deb/$(DIST) && $(clean_make) dpkg-buildpackage --no-sign
+
+.PHONY: rpm
+rpm: dist
+	rm -rf $(B)/rpm
+	$(clean_make) rpmbuild -ba --nodeps --define '_topdir $(abspath $(B))/rpm' --define '_sourcedir $(abspath $(B))/dist' \
+		--define 'version_of_scached $(VERSION)' --define '_buildhost localhost' --define 'clamp_mtime_to_source_date_epoch 1' \
+		--define 'use_source_date_epoch_as_buildtime 1' packaging/scached.spec
