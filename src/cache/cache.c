@@ -88,14 +88,20 @@ static struct connection *first_parked(struct cache *cache) {
         return NULL;
 }
 
+void cache_let_go(struct cache *cache, struct connection *connection, enum departure why) {
+        assert(connection->state == CONNECTION_PARKED);
+
+        connection_unpark(cache, connection);
+        depart(cache, connection, why);
+}
+
 bool cache_let_one_go(struct cache *cache, enum departure why) {
         struct connection *connection = first_parked(cache);
 
         if (!connection)
                 return false;
 
-        connection_unpark(cache, connection);
-        depart(cache, connection, why);
+        cache_let_go(cache, connection, why);
         return true;
 }
 

@@ -134,6 +134,9 @@ void cache_remove(struct cache *cache, struct connection *connection);
 /* Let what has ended at NOW µs depart, at most BUDGET entries. Returns whether more may be waiting. */
 bool cache_expire(struct cache *cache, uint64_t now_us, unsigned budget);
 
+/* A parked connection departs. */
+void cache_let_go(struct cache *cache, struct connection *connection, enum departure why);
+
 /* The connection nearest to its end departs. Returns false if there is none. */
 bool cache_let_one_go(struct cache *cache, enum departure why);
 

@@ -1,6 +1,10 @@
 #include "scached/control.h"
 
+#include <errno.h>
+#include <unistd.h>
+
 #include "scached/agents.h"
+#include "scached/control-entries.h"
 #include "scached/server.h"
 
 #define STATUS_OK  0
@@ -8,17 +12,28 @@
 
 static int put_status(struct wire_buffer *buffer, const struct server *server) {
         const struct cache_counts *counts = cache_counts(server->cache);
+        const struct settings *settings = server->settings;
         const struct {
                 const char *name;
                 uint64_t value;
-        } numbers[] = { { "agents", agents_count(server->agents) }, { "connections", counts->connections },
+        } numbers[] = {
+                { "process_id", (uint64_t) getpid() },
+                { "agents", agents_count(server->agents) },
+                { "connections", counts->connections },
                 { "connections_lent", counts->lent },
                 { "connections_leaving", custody_leaving(server->custody) },
-                { "endpoints", counts->endpoints }, { "destinations", counts->destinations },
-                { "bindings", counts->bindings }, { "memory_bytes", counts->bytes },
+                { "endpoints", counts->endpoints },
+                { "destinations", counts->destinations },
+                { "bindings", counts->bindings },
+                { "memory_bytes", counts->bytes },
+                { "bindings_evicted", counts->bindings_let_go },
 #define COUNTER(name, text) { #name, server->statistics.total.name },
                 STATISTICS_COUNTERS(COUNTER)
 #undef COUNTER
+                        { "ttl_limit_us", settings->ttl_limit_us },
+                { "max_idle_us", settings->max_idle_us },
+                { "request_size_limit", settings->request_size_limit },
+                { "share_between_users", settings->share_between_users },
         };
         int r;
 
@@ -28,16 +43,32 @@ static int put_status(struct wire_buffer *buffer, const struct server *server) {
         return r;
 }
 
+/* Put what is asked for behind the status. Returns -EINVAL if the request makes no sense. */
+static int put_answer(struct server *server, const struct wire_list *list) {
+        struct slice name = list->attributes[0].value;
+
+        if (slice_equal(name, SLICE("status")) && list->n_attributes == 1)
+                return put_status(&server->scratch, server);
+        if (slice_equal(name, SLICE("list")))
+                return control_list(server, list);
+        if (slice_equal(name, SLICE("flush")))
+                return control_flush(server, list);
+        return -EINVAL;
+}
+
 int control_request(struct agent *agent, const struct wire_list *list) {
-        struct server *server = agent->server;
-        struct wire_buffer *scratch = &server->scratch;
-        bool is_status = list->n_attributes == 1 && slice_equal(list->attributes[0].value, SLICE("status"));
+        struct wire_buffer *scratch = &agent->server->scratch;
         int r;
 
         wire_buffer_clear(scratch);
-        r = wire_put_number(scratch, SLICE("status"), is_status ? STATUS_OK : STATUS_BAD);
-        if (r >= 0 && is_status)
-                r = put_status(scratch, server);
+        r = wire_put_number(scratch, SLICE("status"), STATUS_OK);
+        if (r >= 0)
+                r = put_answer(agent->server, list);
+        if (r == -EINVAL) {
+                wire_buffer_clear(scratch);
+                agent->server->statistics.total.requests_refused++;
+                r = wire_put_number(scratch, SLICE("status"), STATUS_BAD);
+        }
         if (r >= 0)
                 r = wire_put_end(scratch);
         if (r < 0)
