@@ -262,6 +262,13 @@ static int save(struct agent *agent, enum request request, const struct wire_lis
                 details.farewell =
                         (struct slice){ server->settings->farewell, server->settings->farewell_size };
 
+        /* The binding first: an agent that is told "no" still has its connection, so the cache must not. */
+        if (with_binding) {
+                r = bind_destination(agent, list, ttl_us);
+                if (r < 0)
+                        return refuse_exhausted(agent, request, details.endpoint, r);
+        }
+
         r = cache_save_endpoint(server->cache, &details, &connection);
         if (r < 0)
                 return refuse_exhausted(agent, request, details.endpoint, r);
@@ -274,12 +281,6 @@ static int save(struct agent *agent, enum request request, const struct wire_lis
         }
         (void) steal_fd(&passing->fd);
         server->statistics.total.connections_saved++;
-
-        if (with_binding) {
-                r = bind_destination(agent, list, ttl_us);
-                if (r < 0)
-                        return refuse_exhausted(agent, request, details.endpoint, r);
-        }
 
         statistics_note(&server->statistics, cache_counts(server->cache));
         trace(agent, request, details.endpoint, "saved");
