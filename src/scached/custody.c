@@ -15,8 +15,9 @@
 /* How many bytes of an answer to a farewell are taken at once, to be thrown away. */
 #define ANSWER_MAX 4096
 
-/* A parked peer has nothing to say: whatever comes means that the connection is not what it was. */
-#define PARKED_EVENTS (EPOLLIN | EPOLLRDHUP)
+/* A parked peer has nothing to say: whatever comes means that the connection is not what it was. Urgent data is no
+ * exception, and comes without EPOLLIN. */
+#define PARKED_EVENTS (EPOLLIN | EPOLLPRI | EPOLLRDHUP)
 
 struct custody {
         struct loop *loop;
@@ -101,16 +102,22 @@ static bool say_farewell(struct custody *custody, struct connection *connection)
 }
 
 /* A peer answers a farewell, or hangs up. */
-static void on_answer(struct custody *custody, struct connection *connection) {
+static void on_answer(struct custody *custody, struct connection *connection, uint32_t events) {
         char answer[ANSWER_MAX];
         ssize_t n;
+
+        /* Urgent data would stay ready until it is read out of band, and is no answer to wait for. */
+        if (events & EPOLLPRI) {
+                leave(custody, connection);
+                return;
+        }
 
         n = recv(connection->fd, answer, sizeof(answer), MSG_DONTWAIT);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
                 leave(custody, connection);
 }
 
-static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
+static void on_ready(void *userdata, void *object, uint32_t events) {
         struct custody *custody = userdata;
         struct connection *connection = object;
 
@@ -119,7 +126,7 @@ static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
                 custody->statistics->total.connections_dead++;
                 unwatch_and_close(custody, connection);
         } else
-                on_answer(custody, connection);
+                on_answer(custody, connection, events);
 }
 
 int custody_new(struct custody **ret, struct loop *loop, struct cache *cache, struct statistics *statistics,

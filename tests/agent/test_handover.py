@@ -1,0 +1,666 @@
+"""What is parked goes from one process of the daemon to the next, through the service manager."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from connection import Connection, identity
+from launch import SOCKETS, Stored
+from protocol import FAIL, OK, Agent, ProtocolError
+
+ALICE, BOB = 60001, 60002
+
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+AT_VERSION = 8
+
+
+def tcp_pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:
+    pairs = []
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        for _ in range(count):
+            client = socket.create_connection(listener.getsockname())
+            pairs.append((client, listener.accept()[0]))
+    return pairs
+
+
+def is_silent(connection: Connection) -> bool:
+    """Nothing was said or closed on it so far."""
+    news = select.poll()
+    news.register(connection.peer, select.POLLIN)
+    return not news.poll(0)
+
+
+def restart(daemon, manager, **options):
+    daemon.stop()
+    return manager.start({"connection_cache_ttl_limit": "3600s", **options})
+
+
+def nothing_stored(manager) -> bool:
+    return manager.stored() == []
+
+
+# What is kept.
+
+@pytest.mark.usefixtures("root")
+def test_users_properties_and_order(manager, start, dialect):
+    daemon = start()
+    parked = {}
+    for uid in (ALICE, BOB):
+        agent = daemon.agent(dialect, uid=uid)
+        parked[uid] = [agent.park("endpoint", f"{uid} {i}") for i in range(5)]
+        agent.bind("destination", "nowhere", "first")
+        agent.bind("destination", "endpoint", f"of {uid}")
+        agent.bind("destination", "endpoint", "last")
+    daemon = restart(daemon, manager)
+    assert nothing_stored(manager), "the service manager kept copies"
+    daemon.wait_line("Took over 10 connections and 6 bindings, 0 connections were lost")
+    for uid in (BOB, ALICE):
+        agent = daemon.agent(dialect, uid=uid)
+        agent.park("endpoint", "newer")
+        for i, connection in enumerate(parked[uid]):
+            with agent.find_dest("destination") as found:
+                assert tuple(found) == (OK, (f"of {uid}".encode(), f"{uid} {i}".encode()),
+                                        connection.identity)
+                assert connection.works(found.fd)
+        with agent.find_dest("destination") as found:
+            assert found.properties[1] == b"newer"
+        assert agent.find_dest("destination").status == FAIL
+
+
+def test_deadlines(manager, start, dialect):
+    """Not a second more or less, over several restarts."""
+    daemon = start()
+    agent = daemon.agent(dialect)
+    began = time.monotonic()
+    short, long = agent.park("endpoint", ttl=3), agent.park("endpoint", ttl=600)
+    agent.bind("destination", "endpoint", "short", ttl=3)
+    agent.bind("destination", "endpoint", "long", ttl=600)
+    for _ in range(3):
+        daemon = restart(daemon, manager)
+    agent = daemon.agent(dialect)
+    with agent.find_dest("destination") as found:
+        assert found.properties[0] == b"short" and found.identity == short.identity
+        assert agent.save_endp(1, "kept", "", found.fd) == OK
+    again = agent.park("endpoint", ttl=3)
+    another = agent.park("other", ttl=3)
+    daemon = restart(daemon, manager)
+    began_again = time.monotonic()
+    another.wait_let_go(10.0)
+    assert time.monotonic() - began_again < 3.5 and time.monotonic() - began >= 3
+    agent = daemon.agent(dialect)
+    with agent.find_dest("destination") as found:
+        assert found.properties[0] == b"long" and found.identity == long.identity
+    again.close()
+
+
+def test_ended_while_away(manager, start, dialect):
+    """It gets its farewell, only later, and is not found."""
+    daemon = start()
+    agent = daemon.agent(dialect)
+    connection = agent.park("endpoint", ttl=1)
+    agent.bind("destination", "endpoint", ttl=1)
+    daemon.stop()
+    time.sleep(1.2)
+    assert is_silent(connection)
+    daemon = manager.start()
+    assert daemon.agent(dialect).find_dest("destination").status == FAIL
+    assert connection.wait_let_go() == b"QUIT\r\n"
+
+
+def test_hung_up_while_away(manager, start, dialect):
+    daemon = start()
+    agent = daemon.agent(dialect)
+    gone, spoke, alive = (agent.park("endpoint") for _ in range(3))
+    daemon.stop()
+    gone.peer.close()
+    spoke.peer.sendall(b"421 going down\r\n")
+    daemon = manager.start()
+    agent = daemon.agent(dialect)
+    with agent.find_endp("endpoint") as found:
+        assert found.identity == alive.identity
+    assert agent.find_endp("endpoint").status == FAIL
+
+
+def test_farewells_and_saved_without_one(manager, start):
+    daemon = start()
+    agent = daemon.agent("native")
+    made = [Connection() for _ in range(2)]
+    assert agent.save_endp_inline(1, "with", "", made[0].fd, farewell="LOGOUT\r\n") == OK
+    assert agent.save_endp_inline(1, "without", "", made[1].fd) == OK
+    for connection in made:
+        connection.pass_on()
+    restart(daemon, manager)
+    assert made[0].wait_let_go() == b"LOGOUT\r\n"
+    assert made[1].wait_let_go() == b""
+    for connection in made:
+        connection.close()
+
+
+def counters(daemon) -> dict[bytes, bytes]:
+    agent = Agent(daemon.path("control"), "control", greet=False)
+    daemon.agents.append(agent)
+    agent.read_plain_list("the control greeting")
+    agent.send_list([("request", "status")])
+    return dict(agent.read_plain_list("the counters"))
+
+
+def test_statistics(make_manager):
+    manager = make_manager(sockets=["postfix", "control"])
+    daemon = manager.start({"connection_cache_ttl_limit": "1h"})
+    agent = daemon.agent()
+    for _ in range(3):
+        agent.park("endpoint")
+    agent.find_endp("endpoint").close()
+    agent.in_step()
+    before = counters(daemon)
+    daemon = restart(daemon, manager)
+    after = counters(daemon)
+    names = [name for name in before if b"_hits" in name or b"_misses" in name or b"_saved" in name]
+    assert len(names) >= 6
+    assert [after[name] for name in names] == [before[name] for name in names]
+    assert after[b"endpoint_hits"] == b"1" and after[b"connections"] == b"2"
+    daemon.stop()
+    said = [line.text for line in daemon.lines() if "max simultaneous" in line.text]
+    assert said and said[0].endswith("connection=2")
+
+
+def test_bindings_alone(manager, start, dialect):
+    daemon = start()
+    daemon.agent(dialect).bind("destination", "endpoint", "property")
+    daemon = restart(daemon, manager)
+    agent = daemon.agent(dialect)
+    agent.park("endpoint")
+    with agent.find_dest("destination") as found:
+        assert found.properties[0] == b"property"
+
+
+def test_the_same_socket_saved_twice(manager, start, dialect):
+    daemon = start()
+    agent = daemon.agent(dialect)
+    with_copy = Connection()
+    for label in ("one", "two", "one"):
+        assert agent.save_endp(600, label, label, with_copy.fd) == OK
+    agent.park("one", "last")
+    daemon = restart(daemon, manager)
+    agent = daemon.agent(dialect)
+    for label, prop in (("one", b"one"), ("two", b"two"), ("one", b"one"), ("one", b"last")):
+        with agent.find_endp(label) as found:
+            assert (found.status, found.properties) == (OK, (prop,))
+    with_copy.close()
+
+
+def test_flags_are_nobodys_but_the_agents(manager, start, dialect):
+    """The flags of a descriptor are shared with whoever saved it."""
+    daemon = start()
+    agent = daemon.agent(dialect)
+    made = [Connection() for _ in range(2)]
+    os.set_blocking(made[1].fd, False)
+    for i, connection in enumerate(made):
+        assert agent.save_endp(600, str(i), "", connection.fd) == OK
+    daemon = restart(daemon, manager)
+    assert [os.get_blocking(connection.fd) for connection in made] == [True, False]
+    for connection in made:
+        connection.close()
+
+
+def test_nothing_waits_for_a_peer_when_the_store_is_emptied(daemon, manager):
+    """The service manager must not block in a close: SO_LINGER is off before it has a copy."""
+    (end, peer), = tcp_pairs(1)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 30))
+    assert daemon.agent().save_endp(600, "endpoint", "", end.fileno()) == OK
+    daemon.stop()
+    lingering = struct.unpack("ii", end.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
+    assert lingering[0] == 0
+    end.close()
+    manager.clear_store()
+    peer.settimeout(5)
+    assert peer.recv(10) == b"", "the connection outlived the store"
+    peer.close()
+
+
+def test_closed_when_it_is_closed(manager, start, dialect):
+    """No copy is left anywhere: what was found after a restart ends with its agent's close."""
+    daemon = start()
+    connection = daemon.agent(dialect).park("endpoint")
+    agent = restart(daemon, manager).agent(dialect)
+    found = agent.find_endp("endpoint")
+    agent.in_step()
+    assert is_silent(connection)
+    found.close()
+    assert connection.wait_let_go(1.0) == b""
+
+
+@pytest.mark.parametrize("count", [5000])
+def test_many(manager, start, count, record_property):
+    """And fast: nobody can be served meanwhile, and the service manager has other things to do."""
+    daemon = start()
+    agent = daemon.agent("native")
+    pairs = [socket.socketpair() for _ in range(count)]
+    for i, (end, _) in enumerate(pairs):
+        assert agent.save(600, f"destination {i}", "", f"endpoint {i}", f"property {i}",
+                          end.fileno()) == OK
+    wanted = [identity(end.fileno()) for end, _ in pairs]
+    for end, _ in pairs:
+        end.close()
+    agent.close()
+    began = time.monotonic()
+    daemon.stop()
+    left = time.monotonic()
+    assert len(manager.stored()) < 10, "a descriptor for each connection stalls systemd"
+    daemon = manager.start({"connection_cache_ttl_limit": "1h"})
+    record_property("stop_seconds", left - began)
+    record_property("start_seconds", time.monotonic() - left)
+    print(f"{count} connections: stop {left - began:.3f} s, start {time.monotonic() - left:.3f} s")
+    assert time.monotonic() - began < 1.0 * daemon.patience
+    daemon.wait_line(f"Took over {count} connections and {count} bindings, 0 ")
+    agent = daemon.agent("native")
+    for i in range(count):
+        with agent.find_dest_inline(f"destination {i}") as found:
+            assert tuple(found) == (OK, (b"", f"property {i}".encode()), wanted[i])
+    for _, peer in pairs:
+        peer.close()
+
+
+# What is not kept.
+
+def test_without_a_service_manager(manager):
+    daemon = manager.start({"connection_cache_ttl_limit": "1h"}, env={"NOTIFY_SOCKET": ""},
+                           wait=False)
+    connection = daemon.agent().park("endpoint")
+    daemon.stop()
+    assert connection.wait_let_go() == b"QUIT\r\n"
+    assert nothing_stored(manager)
+
+
+@pytest.mark.parametrize("room, kept", [("0", 0), ("1", 0), ("2", 3)])
+def test_as_much_as_there_is_room_for(manager, room, kept):
+    """$FDSTORE says how many descriptors the service manager takes: the index is one."""
+    daemon = manager.start({"connection_cache_ttl_limit": "1h"}, env={"FDSTORE": room})
+    agent = daemon.agent()
+    connections = [agent.park("endpoint") for _ in range(3)]
+    daemon.stop()
+    if kept:
+        assert all(is_silent(connection) for connection in connections)
+    else:
+        assert [connection.wait_let_go() for connection in connections] == 3 * [b"QUIT\r\n"]
+
+
+def nested(depth: int) -> list[socket.socket]:
+    """A socket with another one waiting to be received on it, and so on: it may not travel."""
+    inner, outer = socket.socketpair()
+    kept = [inner, outer]
+    for _ in range(depth):
+        a, b = socket.socketpair()
+        socket.send_fds(a, [b"x"], [inner.fileno()])
+        kept += [a, b]
+        inner = b
+    return kept
+
+
+def test_sockets_that_cannot_travel(manager, start):
+    """One that the kernel refuses to send does not take others with it."""
+    daemon = start()
+    agent = daemon.agent()
+    sockets = nested(4)
+    good = [agent.park("good", str(i)) for i in range(100)]
+    try:
+        assert agent.save_endp(600, "bad", "", sockets[-1].fileno()) in (OK, FAIL)
+    except OSError as error:
+        assert error.errno == errno.ETOOMANYREFS
+    for i in range(100, 150):
+        good.append(agent.park("good", str(i)))
+    daemon = restart(daemon, manager)
+    agent = daemon.agent()
+    for i, connection in enumerate(good):
+        with agent.find_endp("good") as found:
+            assert tuple(found) == (OK, (str(i).encode(),), connection.identity)
+    for end in sockets:
+        end.close()
+
+
+def test_fewer_may_be_parked_next_time(manager, start):
+    daemon = start()
+    agent = daemon.agent()
+    connections = [agent.park("endpoint", str(i)) for i in range(200)]
+    daemon = restart(daemon, manager, connection_cache_size_limit=10)
+    for connection in connections[:190]:
+        assert connection.wait_let_go() == b"QUIT\r\n"
+    agent = daemon.agent()
+    for i in range(190, 200):
+        with agent.find_endp("endpoint") as found:
+            assert found.properties == (str(i).encode(),)
+    assert agent.find_endp("endpoint").status == FAIL
+
+
+def test_fewer_descriptors_next_time(manager, start):
+    daemon = start()
+    agent = daemon.agent()
+    connections = [agent.park("endpoint", str(i)) for i in range(600)]
+    daemon.stop()
+    daemon = manager.start({"connection_cache_ttl_limit": "1h"},
+                           rlimits={resource.RLIMIT_NOFILE: 256})
+    agent = daemon.agent()
+    kept = 0
+    while (found := agent.find_endp("endpoint")).status == OK:
+        found.close()
+        kept += 1
+    assert 100 < kept < 256
+    for connection in connections[:600 - kept]:
+        assert connection.wait_let_go() == b"QUIT\r\n", "lost, rather than let go"
+
+
+# An index that cannot be used.
+
+def replace_index(manager, content: bytes | None, seals: int = SEALS) -> None:
+    (stored,) = manager.stored("index")
+    if content is not None:
+        fd = os.memfd_create("index", os.MFD_ALLOW_SEALING)
+        os.write(fd, content)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    with manager._news:
+        manager._drop(lambda candidate: candidate == stored)
+        if content is not None:
+            manager.store.append(Stored("index", fd))
+
+
+def flip(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1:]
+
+
+DAMAGE = {
+    "truncated": lambda content: content[:-1],
+    "cut short": lambda content: content[:100],
+    "empty": lambda content: b"",
+    "longer": lambda content: content + b"\0",
+    "magic flipped": lambda content: flip(content, 0),
+    "checksum flipped": lambda content: flip(content, 17),
+    "count flipped": lambda content: flip(content, 40),
+    "middle flipped": lambda content: flip(content, len(content) // 2),
+    "end flipped": lambda content: flip(content, len(content) - 1),
+    "another file": lambda content: os.urandom(5000),
+    "missing": lambda content: None,
+}
+
+
+@pytest.mark.parametrize("how, why", [
+    *[(damage, "damaged") for damage in list(DAMAGE.values())[:-1]],
+    (DAMAGE["missing"], "missing"),
+    (lambda content: flip(content, AT_VERSION), "version"),
+    (lambda content: content[:AT_VERSION] + b"\2\0\0\0" + content[AT_VERSION + 4:], "version"),
+], ids=[*DAMAGE, "version flipped", "future version"])
+def test_refused(manager, start, how, why):
+    """One line, nothing left open, and it serves."""
+    daemon = start()
+    agent = daemon.agent()
+    agent.in_step()
+    before = len(daemon.open_fds())
+    connections = [agent.park("endpoint") for _ in range(20)]
+    agent.bind("destination", "endpoint")
+    daemon.stop()
+    content = os.pread(manager.stored("index")[0].fd, 1 << 20, 0)
+    replace_index(manager, how(content))
+    daemon = start()
+    assert nothing_stored(manager)
+    warnings = [line for line in daemon.lines() if line.priority is not None and line.priority <= 4]
+    assert len(warnings) == 1 and why in warnings[0].text, warnings
+    assert "20 connections" in warnings[0].text
+    for connection in connections:
+        assert connection.wait_let_go() == b"", "nothing is known about it, not even its farewell"
+    agent = daemon.agent()
+    agent.in_step()
+    daemon.wait_open_fds(before)
+    assert agent.find_dest("destination").status == FAIL
+    agent.park("endpoint")
+    daemon = restart(daemon, manager)
+    assert daemon.agent().find_endp("endpoint").status == OK
+
+
+def test_index_that_is_not_sealed(manager, start):
+    """It could change, or shrink, while it is read."""
+    daemon = start()
+    connection = daemon.agent().park("endpoint")
+    daemon.stop()
+    content = os.pread(manager.stored("index")[0].fd, 1 << 20, 0)
+    replace_index(manager, content, SEALS & ~fcntl.F_SEAL_SHRINK)
+    daemon = start()
+    daemon.wait_line("index cannot be used")
+    assert connection.wait_let_go() == b""
+
+
+def test_index_without_descriptors(manager, start):
+    daemon = start()
+    daemon.agent().park("endpoint")
+    daemon.stop()
+    with manager._news:
+        manager._drop(lambda stored: stored.name == "connections")
+    daemon = start()
+    assert daemon.agent().find_endp("endpoint").status == FAIL
+
+
+def test_descriptors_of_somebody_else(manager, start, connections):
+    """Descriptors that are in no index, and parcels that are none."""
+    daemon = start()
+    agent = daemon.agent()
+    kept = agent.park("endpoint")
+    before = len(daemon.open_fds())
+    daemon.stop()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made = [connections() for _ in range(3)]
+    socket.send_fds(ours, [struct.pack("QQ", 0, 2)], [connection.fd for connection in made[:2]])
+    socket.send_fds(ours, [b"?"], [made[2].fd])
+    for connection in made:
+        connection.pass_on()
+    with manager._news:
+        for stranger in (theirs, socket.socketpair()[0], socket.create_server(("127.0.0.1", 0))):
+            manager.store.append(Stored("connections", stranger.detach()))
+        manager.store.append(Stored("connections", os.open("/dev/null", os.O_RDWR)))
+    ours.close()
+    daemon = start()
+    for connection in made:
+        assert connection.wait_let_go() == b""
+    agent = daemon.agent()
+    daemon.wait_open_fds(before)
+    with agent.find_endp("endpoint") as found:
+        assert found.identity == kept.identity
+
+
+# A crash.
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+def test_nothing_stale_after_a_crash(manager, start, number):
+    daemon = start()
+    agent = daemon.agent()
+    first = agent.park("endpoint")
+    daemon = restart(daemon, manager)
+    daemon.agent().park("endpoint")
+    daemon.kill(number)
+    daemon.wait_exit()
+    daemon.check(-number)
+    assert nothing_stored(manager)
+    assert first.wait_let_go() == b""
+    waiting = Agent(manager.path("postfix"), greet=False)
+    daemon = start()
+    daemon.agents.append(waiting)
+    waiting.read_greeting()
+    assert waiting.find_endp("endpoint").status == FAIL
+
+
+# Agents, when it leaves.
+
+def test_agent_at_rest_is_cut_and_comes_back(manager, start, dialect):
+    daemon = start()
+    agent = daemon.agent(dialect)
+    agent.in_step()
+    began = time.monotonic()
+    daemon.stop()
+    assert time.monotonic() - began < 0.3 * daemon.patience, "it waited for nobody"
+    agent.read_end()
+    waiting = Agent(manager.path(dialect), dialect, greet=False)
+    daemon = start()
+    daemon.agents.append(waiting)
+    if dialect == "postfix":
+        waiting.read_greeting()
+    waiting.in_step()
+
+
+def test_what_was_sent_is_answered(manager, start, dialect):
+    """Also by agents that had connected and were not yet accepted: those wait for the next one."""
+    daemon = start()
+    agents = [daemon.agent(dialect) for _ in range(100)]
+    for agent in agents:
+        agent.in_step()
+    os.kill(daemon.pid, signal.SIGSTOP)
+    for agent in agents:
+        agent.send_list([("request", "find_endp"), ("label", "nothing")])
+    daemon.kill(signal.SIGTERM)
+    os.kill(daemon.pid, signal.SIGCONT)
+    for agent in agents:
+        assert agent.read_answer(1)[0] == FAIL
+        agent.read_end()
+    assert daemon.wait_exit() == 0
+
+
+def leaving(daemon) -> None:
+    daemon.kill(signal.SIGTERM)
+    daemon.wait_notified("STOPPING")
+
+
+def test_who_has_just_connected_gets_an_answer(daemon, dialect):
+    """A second failure in a row makes a Postfix process do without a cache for good."""
+    fresh = [daemon.agent(dialect) for _ in range(10)]
+    daemon.agent(dialect).in_step()
+    leaving(daemon)
+    for agent in fresh:
+        agent.in_step()
+        agent.read_end()
+    assert daemon.wait_exit() == 0
+
+
+def test_exchanges_come_to_an_end(manager, daemon, dialect):
+    agent = daemon.agent(dialect)
+    connection = agent.park("endpoint", "property")
+    finding = daemon.agent(dialect).begin("find_endp", "endpoint").until("answered")
+    saved = Connection()
+    saving = daemon.agent(dialect).begin("save_endp", 600, "saved", "", saved.fd).until("invited")
+    halfway = daemon.agent(dialect).begin("save_dest", 600, "destination", "", "saved")
+    halfway.until("half a request")
+    leaving(daemon)
+    with finding.finish() as found:
+        assert tuple(found) == (OK, (b"property",), connection.identity)
+    assert saving.finish() == OK
+    saved.pass_on()
+    assert halfway.finish() == OK
+    assert daemon.wait_exit() == 0
+    agent = manager.start({"connection_cache_ttl_limit": "1h"}).agent(dialect)
+    with agent.find_dest("destination") as found:
+        assert found.identity == saved.identity
+    saved.close()
+
+
+def test_nobody_is_waited_for_too_long(manager, daemon, dialect):
+    """What was lent to an agent that stops half-way goes back, and is kept like all the rest."""
+    connection = daemon.agent(dialect).park("endpoint", "property")
+    stuck = daemon.agent(dialect)
+    stuck.begin("find_endp", "endpoint").until("answered")
+    daemon.agent(dialect)
+    began = time.monotonic()
+    daemon.stop()
+    took = time.monotonic() - began
+    assert 0.45 < took < 0.6 + 0.4 * daemon.patience, took
+    agent = manager.start({"connection_cache_ttl_limit": "1h"}).agent(dialect)
+    with agent.find_endp("endpoint") as found:
+        assert tuple(found) == (OK, (b"property",), connection.identity)
+
+
+def test_restarts_under_load(manager, start, dialect):
+    """Agents that do what Postfix does when the cache goes away: reconnect once, and then give up.
+    None may have to give up, no connection may get lost or come twice."""
+    daemon = start(max_idle="0")
+    stop, failures, cycles = threading.Event(), [], []
+
+    def work(name: str) -> None:
+        agent, count = None, 0
+        connection = Connection(10)
+        fd = os.dup(connection.fd)
+        wanted = connection.identity
+        connection.pass_on()
+        held = True
+        try:
+            while not stop.is_set() or not held:
+                for attempt in range(2):
+                    try:
+                        if agent is None:
+                            agent = Agent(manager.path(dialect), dialect, 10)
+                        if held:
+                            if agent.save_endp(600, name, name, fd) != OK:
+                                raise AssertionError("not saved")
+                            os.close(fd)
+                            held = False
+                        else:
+                            found = agent.find_endp(name)
+                            if found.status == OK:
+                                assert found.identity == wanted
+                                assert found.properties == (name.encode(),)
+                                fd, held = found.detach(), True
+                        count += 1
+                        break
+                    except (ProtocolError, OSError) as error:
+                        if agent and agent.received is not None:
+                            # Postfix does not mind either if its last dummy is lost.
+                            fd, held, agent.received = agent.received, True, None
+                        agent.close() if agent else None
+                        agent = None
+                        if attempt:
+                            raise AssertionError(f"{name} failed twice: {error}")
+            os.close(fd)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            agent.close() if agent else None
+            connection.close()
+            cycles.append(count)
+
+    threads = [threading.Thread(target=work, args=(f"agent {i}",)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        time.sleep(0.1)  # so that there is something to disturb
+        daemon = restart(daemon, manager)
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive(), "an agent never found what it had saved"
+    assert not failures, failures
+    assert min(cycles) > 10
+    assert nothing_stored(manager)
+
+
+# Memory and descriptors of the daemon: looked at by whoever runs these tests under ASan or valgrind.
+
+def test_descriptors_stay_the_same_over_many_restarts(manager, start):
+    counts = []
+    daemon = start()
+    agent = daemon.agent()
+    for i in range(10):
+        agent.park("endpoint")
+    for _ in range(5):
+        daemon = restart(daemon, manager)
+        daemon.agent().in_step()
+        counts.append(len(daemon.open_fds()))
+    assert len(set(counts)) == 1, counts
+
+
+def test_names(manager):
+    """What scached stores under may not be what a listening socket is called."""
+    assert not {"connections", "index"} & set(SOCKETS)
