@@ -1,0 +1,79 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "scachectl/command.h"
+#include "scachectl/service.h"
+#include "scachectl/terminal.h"
+
+/* `find-endp` and `find-dest`: what is found becomes the standard input and output of a command. */
+
+/* As the shell says it (POSIX, 2.8.2). */
+#define EXIT_CANNOT_RUN 126
+#define EXIT_NO_COMMAND 127
+
+static int set_variable(const char *name, const char *value) {
+        return setenv(name, value ? value : "", true) < 0 ? -errno : 0;
+}
+
+/* Become the command. Returns the exit status if that fails. */
+static int run(char *const arguments[], int fd) {
+        /* Out of the way first: it may have come as 0 or 1 itself, and would stay close-on-exec there. */
+        int spare = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+
+        if (spare < 0 || dup2(spare, STDIN_FILENO) < 0 || dup2(spare, STDOUT_FILENO) < 0) {
+                fprintf(stderr, "scachectl: Could not pass the connection on: %s.\n", strerror(errno));
+                return EX_OSERR;
+        }
+
+        (void) execvp(arguments[0], arguments);
+        fprintf(stderr, "scachectl: Could not run %s: %s.\n", arguments[0], strerror(errno));
+        return errno == ENOENT ? EXIT_NO_COMMAND : EXIT_CANNOT_RUN;
+}
+
+static int explain_miss(const char *label) {
+        _cleanup_(freep)
+        char *text = terminal_text(slice_of(label), 256);
+
+        fprintf(stderr, "scachectl: No connection is parked under \"%s\".\n", text ? text : "?");
+        return EXIT_MISS;
+}
+
+static int find(const struct command_options *options, bool by_destination) {
+        const char *label = options->arguments[0];
+        _cleanup_(scache_freep)
+        struct scache *scache = NULL;
+        _cleanup_(closep)
+        int fd = -1;
+        int r;
+
+        r = service_new(&scache, options);
+        if (r >= 0)
+                r = by_destination ? scache_find_dest(scache, label, &fd)
+                                   : scache_find_endp(scache, label, &fd);
+        if (r == -ENOENT)
+                return explain_miss(label);
+        if (r < 0)
+                return command_explain(options->service_path, UNIT_SERVICE, r);
+
+        r = set_variable("SCACHE_PROPERTY", scache_get_property(scache, NULL));
+        if (r >= 0)
+                r = set_variable(
+                        "SCACHE_DESTINATION_PROPERTY", scache_get_destination_property(scache, NULL));
+        if (r < 0)
+                return command_explain(options->service_path, UNIT_SERVICE, r);
+
+        return run(options->arguments + 1, fd);
+}
+
+int command_find_endp(const struct command_options *options) {
+        return find(options, false);
+}
+
+int command_find_dest(const struct command_options *options) {
+        return find(options, true);
+}

@@ -1,0 +1,29 @@
+/* scachectl: what is parked, page by page */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "scachectl/client.h"
+#include "scachectl/command.h"
+
+/* An entry; the slices are NUL-terminated and valid until the next request. */
+struct listing_entry {
+        struct slice destination; /* of a binding */
+        struct slice endpoint;
+        bool has_user;
+        uint64_t user;
+        uint64_t age_us;
+        uint64_t remaining_us;
+};
+
+typedef void (*listing_fn)(void *userdata, const struct listing_entry *entry);
+
+/* Walk through all connections, or bindings, that the options ask for. Returns negative errno as client_ask(). */
+int listing_walk(struct client *client, const struct command_options *options, bool bindings, listing_fn fn,
+        void *userdata);
+
+/* Let go of all connections of the endpoints that match GLOB (NULL: any), of one user if HAS_USER. Returns negative
+ * errno as client_ask(); N_FLUSHED grows in any case. */
+int listing_flush(
+        struct client *client, const char *glob, bool has_user, uint64_t user, uint64_t *n_flushed);

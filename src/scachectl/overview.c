@@ -1,0 +1,43 @@
+#include "scachectl/overview.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "scachectl/terminal.h"
+
+static void put_lookups(
+        const struct report *report, const char *label, const char *hits_name, const char *misses_name) {
+        uint64_t hits = report_number(report, hits_name), misses = report_number(report, misses_name);
+        uint64_t all = hits + misses;
+
+        printf("%s%" PRIu64, label, all);
+        if (all > 0)
+                printf(", %" PRIu64 "%% found", hits * 100 / all);
+        printf("\n");
+}
+
+void overview_put(const struct report *report) {
+        const char *strong = terminal_strong(), *plain = terminal_plain();
+
+#define N(name) report_number(report, name)
+        printf("%sscached %s%s, process %" PRIu64 "\n", strong, report->version, plain, N("process_id"));
+        printf("         Agents: %" PRIu64 " connected, %" PRIu64 " since the start\n", N("agents"),
+                N("agents_accepted"));
+        printf("    Connections: %s%" PRIu64 " parked%s, %" PRIu64 " being handed over, %" PRIu64
+               " leaving\n",
+                strong, N("connections"), plain, N("connections_lent"), N("connections_leaving"));
+        printf("      Endpoints: %" PRIu64 "\n", N("endpoints"));
+        printf("   Destinations: %" PRIu64 ", bindings: %" PRIu64 "\n", N("destinations"), N("bindings"));
+        printf("         Memory: %s\n", terminal_bytes(N("memory_bytes")).text);
+        put_lookups(report, "   Destinations looked up: ", "destination_hits", "destination_misses");
+        put_lookups(report, "      Endpoints looked up: ", "endpoint_hits", "endpoint_misses");
+        printf("          Saved: %" PRIu64 "; expired %" PRIu64 ", dead %" PRIu64 ", evicted %" PRIu64
+               ", flushed %" PRIu64 "\n",
+                N("connections_saved"), N("connections_expired"), N("connections_dead"),
+                N("connections_evicted"), N("connections_flushed"));
+        printf("        Refused: %" PRIu64 " requests; %" PRIu64 " agents cut off\n", N("requests_refused"),
+                N("agents_dropped"));
+        printf("         Limits: connections live for %s at most, users %s\n",
+                terminal_time(N("ttl_limit_us")).text, N("share_between_users") ? "share" : "do not share");
+#undef N
+}

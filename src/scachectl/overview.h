@@ -1,0 +1,7 @@
+/* scachectl: the state of the service on a few lines */
+#pragma once
+
+#include "scachectl/report.h"
+
+/* Print it for people. */
+void overview_put(const struct report *report);

@@ -1,0 +1,54 @@
+#include "scachectl/report.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "scachectl/json.h"
+
+int report_ask(struct report *report, struct client *client) {
+        static const struct wire_attribute request = { SLICE("request"), SLICE("status") };
+        struct wire_attribute attribute;
+        int r;
+
+        *report = (struct report){};
+        r = client_ask(client, &request, 1);
+        if (r < 0)
+                return r;
+
+        while (client_next(client, &attribute)) {
+                size_t i = report->n_numbers;
+
+                if (slice_equal(attribute.name, SLICE("version")))
+                        (void) snprintf(
+                                report->version, sizeof(report->version), "%s", attribute.value.data);
+                else if (i < REPORT_NUMBERS_MAX && attribute.name.size < sizeof(report->numbers[i].name) &&
+                        wire_number(attribute.value, &report->numbers[i].value) >= 0) {
+                        memcpy(report->numbers[i].name, attribute.name.data, attribute.name.size + 1);
+                        report->n_numbers++;
+                }
+        }
+
+        return 0;
+}
+
+uint64_t report_number(const struct report *report, const char *name) {
+        for (size_t i = 0; i < report->n_numbers; i++)
+                if (strcmp(report->numbers[i].name, name) == 0)
+                        return report->numbers[i].value;
+
+        return 0;
+}
+
+void report_put_json(const struct report *report) {
+        struct json json = JSON_INIT(stdout);
+
+        json_open(&json, '{');
+        json_name(&json, SLICE("version"));
+        json_text(&json, slice_of(report->version));
+        for (size_t i = 0; i < report->n_numbers; i++) {
+                json_name(&json, slice_of(report->numbers[i].name));
+                json_number(&json, report->numbers[i].value);
+        }
+        json_close(&json, '}');
+        json_line(&json);
+}

@@ -1,0 +1,18 @@
+/* scachectl: the service as an agent sees it */
+#pragma once
+
+#include "base/cleanup.h"
+#include "libscache/scache.h"
+#include "scachectl/command.h"
+
+DEFINE_CLEANUP(struct scache *, scache_free);
+
+/* Make a handle as the options say. Returns negative errno. */
+static inline int service_new(struct scache **ret, const struct command_options *options) {
+        int r;
+
+        r = scache_new(ret, options->service_path, options->legacy ? SCACHE_LEGACY : 0);
+        if (r >= 0)
+                scache_set_timeout(*ret, options->timeout_us);
+        return r;
+}
