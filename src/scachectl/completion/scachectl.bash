@@ -1,0 +1,57 @@
+# bash completion for scachectl(1)
+
+_scachectl() {
+        local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command= i
+        local -A options=(
+                [status]='--json --control= --socket= --timeout='
+                [list]='--json --control= --socket= --timeout= --user= --endpoint= --destination= --bindings'
+                [flush]='--json --control= --socket= --timeout= --user= --endpoint= --destination='
+                [metrics]='--json --control= --socket= --timeout='
+                [watch]='--json --control= --socket= --timeout= --interval= --count='
+                [save-endp]='--native= --socket= --timeout= --legacy --ttl= --property= --farewell= --fd='
+                [save-dest]='--native= --socket= --timeout= --legacy --ttl= --property='
+                [find-endp]='--native= --socket= --timeout= --legacy'
+                [find-dest]='--native= --socket= --timeout= --legacy'
+        )
+
+        COMPREPLY=()
+        # After "--", the words are those of another command.
+        for ((i = 1; i < COMP_CWORD; i++)); do
+                if [[ ${COMP_WORDS[i]} == -- ]]; then
+                        if declare -F _command_offset >/dev/null; then
+                                _command_offset $((i + 1))
+                        else
+                                mapfile -t COMPREPLY < <(compgen -c -- "$cur")
+                        fi
+                        return
+                fi
+                # The shell takes "--socket=/run" as three words.
+                if [[ -z $command && ${COMP_WORDS[i]} != [-=]* && ${COMP_WORDS[i - 1]} != = ]]; then
+                        command=${COMP_WORDS[i]}
+                fi
+        done
+
+        [[ $cur == = ]] && cur=
+        [[ $prev == = ]] && prev=${COMP_WORDS[COMP_CWORD - 2]}
+        case $prev in
+        --control | --native | --socket)
+                mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+                return
+                ;;
+        --user)
+                mapfile -t COMPREPLY < <(compgen -u -- "$cur")
+                return
+                ;;
+        esac
+
+        if [[ -z $command ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "${!options[*]} --help --version" -- "$cur")
+        elif [[ $cur == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "${options[$command]-}" -- "$cur")
+                [[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace
+        elif [[ $command == find-* && $COMP_CWORD -ge 3 ]]; then
+                COMPREPLY=(--)
+        fi
+}
+
+complete -F _scachectl scachectl
