@@ -70,7 +70,7 @@ void settings_report(struct settings_reporter *reporter, int priority, struct se
         if (place.line > 0)
                 append(sentence, &length, ":%u", place.line);
         append(sentence, &length, ": ");
-        if (name) {
+        if (name && *name) {
                 append_cut(sentence, &length, name);
                 if (value) {
                         append(sentence, &length, " = ");

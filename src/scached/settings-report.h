@@ -16,7 +16,7 @@ struct settings_place {
         unsigned line;    /* 0: no lines there */
 };
 
-/* Say "PATH:LINE: NAME = VALUE: what is wrong", leaving out what is NULL or 0. Bytes that are not printable ASCII
+/* Say "PATH:LINE: NAME = VALUE: what is wrong", leaving out a value that is NULL, and what is empty, NULL or 0 before it. Bytes that are not printable ASCII
  * become \xHH, long values are cut. LOG_ERR counts as an error even where it is not told any more. */
 void settings_report(struct settings_reporter *reporter, int priority, struct settings_place place,
         const char *name, const char *value, const char *format, ...) _printf_(6, 7);
