@@ -106,8 +106,8 @@ static void on_answer(struct custody *custody, struct connection *connection, ui
         char answer[ANSWER_MAX];
         ssize_t n;
 
-        /* Urgent data would stay ready until it is read out of band, and is no answer to wait for. */
-        if (events & EPOLLPRI) {
+        /* Urgent data and queued errors are no answer to wait for, and would be reported until somebody reads them. */
+        if (events & (EPOLLPRI | EPOLLERR | EPOLLHUP)) {
                 leave(custody, connection);
                 return;
         }
