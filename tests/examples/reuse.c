@@ -1,0 +1,57 @@
+/* Say NOOP to an SMTP server, over a connection that is parked if
+ * there is one, and park it for whoever comes next. */
+#define _POSIX_C_SOURCE 200809L
+#include <netdb.h>
+#include <scache.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static int dial(const char *host, const char *port) {
+        struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *info;
+        int fd = -1;
+
+        if (getaddrinfo(host, port, &hints, &info) != 0)
+                return -1;
+        for (struct addrinfo *i = info; i && fd < 0; i = i->ai_next) {
+                fd = socket(i->ai_family, i->ai_socktype, i->ai_protocol);
+                if (fd >= 0 && connect(fd, i->ai_addr, i->ai_addrlen) < 0) {
+                        close(fd);
+                        fd = -1;
+                }
+        }
+        freeaddrinfo(info);
+        return fd;
+}
+
+int main(int argc, char *argv[]) {
+        struct scache *cache;
+        char label[256], answer[512];
+        int fd, r;
+
+        if (argc < 3 || scache_new(&cache, argc > 3 ? argv[3] : NULL, 0) < 0)
+                return 1;
+        snprintf(label, sizeof(label), "smtp\n%s\n%s", argv[1], argv[2]);
+
+        r = scache_find_endp(cache, label, &fd);
+        if (r < 0) {
+                /* -ENOENT is a miss. After all else there is no cache,
+                 * which is no reason not to go on. */
+                fd = dial(argv[1], argv[2]);
+                if (fd < 0 || read(fd, answer, sizeof(answer)) <= 0)
+                        return 1;
+        }
+
+        if (write(fd, "NOOP\r\n", 6) != 6)
+                return 1;
+        if (read(fd, answer, sizeof(answer)) <= 0)
+                return 1;
+        printf("%.3s over a %s connection\n", answer, r < 0 ? "new" : "parked");
+
+        r = scache_save_endp(cache, 30, label, "", "QUIT\r\n", fd);
+        if (r < 0)
+                fprintf(stderr, "not parked: %s\n", strerror(-r));
+        close(fd);
+        scache_free(cache);
+        return 0;
+}
