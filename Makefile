@@ -60,8 +60,7 @@ COMMAND_OBJECTS := $(call objects,scachectl)
 OBJECTS := $(DAEMON_OBJECTS) $(CACHE_OBJECTS) $(WIRE_OBJECTS) $(LIBRARY_OBJECTS) $(COMMAND_OBJECTS)
 
 .PHONY: all
-COMMAND := $(if $(wildcard src/scachectl/main.c),scachectl)
-all: $(addprefix $(B)/,scached $(COMMAND) libscache.so.0 libscache.so libscache.a)
+all: $(addprefix $(B)/,scached scachectl libscache.so.0 libscache.so libscache.a)
 
 $(B)/scached: $(DAEMON_OBJECTS) $(CACHE_OBJECTS) $(WIRE_OBJECTS)
 	$(call say,LINK)
@@ -121,7 +120,7 @@ SOCKETS := $(wildcard units/*.socket)
 install: all
 	$(INSTALL) -d $(DESTDIR)$(systemunitdir) $(DESTDIR)$(sysconfdir)/scached $(DESTDIR)$(pkgconfigdir)
 	$(INSTALL) -D -m 755 $(B)/scached $(DESTDIR)$(sbindir)/scached
-	$(if $(COMMAND),$(INSTALL) -D -m 755 $(B)/scachectl $(DESTDIR)$(bindir)/scachectl)
+	$(INSTALL) -D -m 755 $(B)/scachectl $(DESTDIR)$(bindir)/scachectl
 	$(INSTALL) -m 644 $(SOCKETS) $(DESTDIR)$(systemunitdir)
 	sed 's|@sbindir@|$(sbindir)|g' units/scached.service.in >$(DESTDIR)$(systemunitdir)/scached.service
 	chmod 644 $(DESTDIR)$(systemunitdir)/scached.service
@@ -135,8 +134,8 @@ install: all
 		-e 's|@includedir@|$(includedir)|' -e 's|@VERSION@|$(VERSION)|' src/libscache/libscache.pc.in \
 		>$(DESTDIR)$(pkgconfigdir)/libscache.pc
 	chmod 644 $(DESTDIR)$(pkgconfigdir)/libscache.pc
-	$(if $(COMMAND),$(INSTALL) -D -m 644 src/scachectl/completion/scachectl.bash $(DESTDIR)$(bashcompletiondir)/scachectl)
-	$(if $(COMMAND),$(INSTALL) -D -m 644 src/scachectl/completion/_scachectl $(DESTDIR)$(zshcompletiondir)/_scachectl)
+	$(INSTALL) -D -m 644 src/scachectl/completion/scachectl.bash $(DESTDIR)$(bashcompletiondir)/scachectl
+	$(INSTALL) -D -m 644 src/scachectl/completion/_scachectl $(DESTDIR)$(zshcompletiondir)/_scachectl
 	for page in $(MAN_PAGES); do \
 		$(INSTALL) -D -m 644 $$page $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/} || exit; done
 	$(if $(DESTDIR),,sh packaging/refresh $(sysusersdir)/scached.conf)
