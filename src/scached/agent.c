@@ -76,7 +76,7 @@ struct agent *agent_free(struct agent *agent) {
         settle_handed(agent);
         if (agent->lent)
                 custody_take_back(agent->server->custody, agent->lent);
-        closep(&agent->passing.fd);
+        wire_discard(agent->passing.fd);
         (void) close(agent->fd);
         wire_buffer_release(&agent->input);
         wire_buffer_release(&agent->output);
@@ -126,7 +126,7 @@ int agent_answer(struct agent *agent, const void *data, size_t size, bool with_l
         settle_handed(agent);
 
         n = wire_send(agent->fd, data, size, with_lent ? agent->lent->fd : -1);
-        if (n == -ETOOMANYREFS)
+        if (n == -ETOOMANYREFS && with_lent)
                 return (int) n;
         if (n < 0 && n != -EAGAIN) {
                 agent->output_ended = true;
@@ -185,8 +185,8 @@ static void endless(struct agent *agent) {
 /* Keep what was passed with the bytes just read. Two for one unit are as wrong as two at once. */
 static void keep_passing(struct agent *agent, const struct wire_passing *passing) {
         if (agent->passing.passed != WIRE_PASSED_NONE) {
-                closep(&agent->passing.fd);
-                closep(&passing->fd);
+                wire_discard(agent->passing.fd);
+                wire_discard(passing->fd);
                 agent->passing = (struct wire_passing){ WIRE_PASSED_MANY, -1 };
         } else
                 agent->passing = *passing;
@@ -279,7 +279,7 @@ static int work_once(struct agent *agent) {
                 wire_parser_list(&agent->parser, wire_buffer_head(input), &list);
                 r = exchange_list(agent, &list, &passing);
         }
-        closep(&passing.fd);
+        wire_discard(passing.fd);
         if (r < 0)
                 return r;
 

@@ -59,8 +59,19 @@ ssize_t wire_receive(int socket, void *data, size_t size, struct wire_passing *r
         else if (message.msg_flags & MSG_CTRUNC)
                 ret->passed = WIRE_PASSED_LOST;
         for (size_t i = 0; i < n_fds; i++)
-                (void) close(fds[i]);
+                wire_discard(fds[i]);
         return n;
+}
+
+void wire_discard(int fd) {
+        static const struct linger off = {};
+
+        if (fd < 0)
+                return;
+
+        /* The sender may have closed its own copy already: then this is the last one. */
+        (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+        (void) close(fd);
 }
 
 ssize_t wire_send(int socket, const void *data, size_t size, int fd) {

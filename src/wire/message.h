@@ -23,6 +23,10 @@ struct wire_passing {
  * had not read all that was sent to it). */
 ssize_t wire_receive(int socket, void *data, size_t size, struct wire_passing *ret);
 
+/* Close a descriptor that was received and is not wanted, without waiting for the peer of a socket with SO_LINGER. Takes -1,
+ * too. */
+void wire_discard(int fd);
+
 /* Send bytes, with a descriptor attached to the first of them unless FD is -1. FD stays the caller's. Returns the
  * number of bytes taken, at least one, or negative errno: -EAGAIN if the peer must read first, -EPIPE if it is
  * gone, -ETOOMANYREFS if too many descriptors are on their way already. */
