@@ -109,9 +109,13 @@ static int answer(struct agent *agent, enum verdict verdict, const struct slice 
                 r = wire_put(scratch, SLICE(NAME_PROPERTY), properties[i]);
         if (r >= 0)
                 r = wire_put_end(scratch);
-        if (r >= 0)
-                r = agent_answer(agent, wire_buffer_head(scratch), wire_buffer_fill(scratch), with_lent);
-        return r;
+        if (r < 0) {
+                /* Without an answer the agent would wait: better that it connects anew. */
+                agent->output_ended = true;
+                return r;
+        }
+
+        return agent_answer(agent, wire_buffer_head(scratch), wire_buffer_fill(scratch), with_lent);
 }
 
 /* Answer a request with a status that is not "ok", in the form its agent expects. */
