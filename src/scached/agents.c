@@ -12,7 +12,12 @@
 
 /* After a hand-over our copy of the descriptor is kept until the agent shows that it has its own: by what it says next, or,
  * if it says nothing, by what this look at its socket's queue shows. */
-#define HANDING_CHECK_US (UINT64_C(20) * USEC_PER_MSEC)
+#define HANDING_CHECK_US     (UINT64_C(20) * USEC_PER_MSEC)
+#define HANDING_CHECK_MAX_US (UINT64_C(2) * USEC_PER_SEC)
+
+/* An agent that reads nothing would be looked at for ever: so many have a look each time, and where that shows nothing new,
+ * the next time is further away. */
+#define HANDING_CHECKS 64
 
 TAILQ_HEAD(agent_list, agent);
 
@@ -26,6 +31,7 @@ struct agents {
         struct agent_list by_handing; /* with a connection handed to them and not yet seen to have arrived */
         sd_event_source *busy_timer;
         sd_event_source *handing_timer;
+        uint64_t handing_check_us;
         bool busy_timer_is_set;
         bool handing_timer_is_set;
 };
@@ -87,10 +93,14 @@ static void note_handing(struct agents *agents, struct agent *agent) {
                 return;
         }
 
-        TAILQ_INSERT_TAIL(&agents->by_handing, agent, by_handing);
-        if (!agents->handing_timer_is_set)
-                agents->handing_timer_is_set = set_timer(agents, agents->handing_timer,
-                        usec_add(loop_now(agents->server->loop), HANDING_CHECK_US));
+        /* The newest are looked at first: they are most likely to have read. */
+        TAILQ_INSERT_HEAD(&agents->by_handing, agent, by_handing);
+        if (agents->handing_timer_is_set && agents->handing_check_us == HANDING_CHECK_US)
+                return;
+
+        agents->handing_check_us = HANDING_CHECK_US;
+        agents->handing_timer_is_set = set_timer(
+                agents, agents->handing_timer, usec_add(loop_now(agents->server->loop), HANDING_CHECK_US));
 }
 
 static void note_queued(struct agents *agents, struct agent *agent, bool is_queued) {
@@ -176,18 +186,27 @@ static int on_busy_timer(_unused_ sd_event_source *source, _unused_ uint64_t use
 
 static int on_handing_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
         struct agents *agents = userdata;
-        struct agent *agent, *next;
+        struct agent *agent, *last = TAILQ_LAST(&agents->by_handing, agent_list);
+        bool is_news = false;
 
         agents->handing_timer_is_set = false;
-        for (agent = TAILQ_FIRST(&agents->by_handing); agent; agent = next) {
-                next = TAILQ_NEXT(agent, by_handing);
+        for (unsigned i = 0; i < HANDING_CHECKS && (agent = TAILQ_FIRST(&agents->by_handing)); i++) {
                 agent_check_handed(agent);
+                is_news = is_news || !agent->handed;
                 note_handing(agents, agent);
+                if (agent->is_handing) {
+                        TAILQ_REMOVE(&agents->by_handing, agent, by_handing);
+                        TAILQ_INSERT_TAIL(&agents->by_handing, agent, by_handing);
+                }
+                if (agent == last)
+                        break;
         }
 
+        agents->handing_check_us =
+                is_news ? HANDING_CHECK_US : MIN(2 * agents->handing_check_us, HANDING_CHECK_MAX_US);
         if (!TAILQ_EMPTY(&agents->by_handing))
                 agents->handing_timer_is_set = set_timer(agents, agents->handing_timer,
-                        usec_add(clock_now(CLOCK_BOOTTIME), HANDING_CHECK_US));
+                        usec_add(clock_now(CLOCK_BOOTTIME), agents->handing_check_us));
         return 0;
 }
 
@@ -280,13 +299,14 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect) {
         if (r < 0)
                 return r;
 
-        r = loop_add(server->loop, agent->fd, LOOP_AGENT, agent, EPOLLIN);
+        /* A greeting that was not taken at once comes first. */
+        agent->events = wire_buffer_fill(&agent->output) > 0 ? EPOLLOUT : EPOLLIN;
+        r = loop_add(server->loop, agent->fd, LOOP_AGENT, agent, agent->events);
         if (r < 0) {
                 agent_free(agent);
                 return r;
         }
 
-        agent->events = EPOLLIN;
         agents->n_agents++;
         TAILQ_INSERT_TAIL(&agents->by_activity, agent, by_activity);
         server->statistics.total.agents_accepted++;
