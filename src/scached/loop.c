@@ -30,6 +30,10 @@ struct loop {
         int n_events;
 };
 
+/* So many of sd-event's sources have their turn in one round: agents that connect without end must not keep those that
+ * are connected from theirs. */
+#define ROUND_SOURCES_MAX 64
+
 /* The kind of sd-event's own descriptor. */
 #define KIND_SD_EVENT _LOOP_KIND_MAX
 
@@ -122,17 +126,21 @@ sd_event *loop_event(const struct loop *loop) {
         return loop->event;
 }
 
-/* Let sd-event do all it has to do, and set its timers for the time until the next call. */
+/* Let sd-event do what it has to do, and set its timers for the time until the next call. If that was not all, it stays
+ * touched. */
 static int run_event(struct loop *loop) {
-        int r;
+        for (unsigned i = 0; i < ROUND_SOURCES_MAX; i++) {
+                int r;
 
-        do {
                 loop->touched = false;
                 r = sd_event_run(loop->event, 0);
                 if (r < 0)
                         return r;
-        } while ((r > 0 || loop->touched) && sd_event_get_state(loop->event) != SD_EVENT_FINISHED);
+                if ((r == 0 && !loop->touched) || sd_event_get_state(loop->event) == SD_EVENT_FINISHED)
+                        return 0;
+        }
 
+        loop->touched = true;
         return 0;
 }
 
