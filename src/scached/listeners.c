@@ -29,6 +29,7 @@ struct listener {
 struct listeners {
         struct server *server;
         sd_event_source *rest_timer;
+        bool made_room; /* and nobody has come in since */
         size_t n_listeners;
         struct listener listeners[];
 };
@@ -55,9 +56,20 @@ static void make_room(struct listeners *listeners, int error) {
 
         journal_say(
                 server->journal, ACCEPT_FAILED, NULL, "Could not accept an agent: %s.", strerror(-error));
-        if (cache_let_one_go(server->cache, DEPARTURE_LIMIT))
-                custody_let_go(server->custody);
-        if (!custody_hurry(server->custody))
+
+        /* Once for each agent. Where that did not help, others take the room before we do, and all that is parked would go
+         * for nothing. */
+        if (listeners->made_room) {
+                listeners->made_room = false;
+                rest(listeners);
+                return;
+        }
+
+        listeners->made_room = cache_let_one_go(server->cache, DEPARTURE_LIMIT);
+        custody_let_go(server->custody);
+        if (custody_hurry(server->custody))
+                listeners->made_room = true;
+        if (!listeners->made_room)
                 rest(listeners);
 }
 
@@ -73,6 +85,7 @@ static int on_agent(_unused_ sd_event_source *source, int fd, _unused_ uint32_t 
                 return 0;
         }
 
+        listener->all->made_room = false;
         r = agents_add(server->agents, agent_fd, listener->dialect);
         if (r < 0 && r != -EPIPE && r != -ECONNRESET)
                 journal_say(
