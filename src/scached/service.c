@@ -383,8 +383,10 @@ static int start(struct service *service) {
 /* All that is parked goes to the next process, or, where there is none or it cannot be kept, gets its farewell. */
 static void part_with_everything(struct server *server) {
         handover_save(server);
-        while (cache_let_one_go(server->cache, DEPARTURE_FLUSHED))
+        /* What came back from agents at the end may have departed already. */
+        do
                 custody_let_go(server->custody);
+        while (cache_let_one_go(server->cache, DEPARTURE_FLUSHED));
 }
 
 static void stop(struct service *service) {
