@@ -32,10 +32,11 @@ static int help(FILE *to) {
         return to == stdout ? EX_OK : EX_USAGE;
 }
 
+/* Every setting in effect, in main.cf syntax. */
 static int check(const struct settings *settings) {
         for (size_t i = 0; i < settings->n_rows; i++)
-                (void) printf("%s = %s # %s\n", settings->rows[i].name, settings->rows[i].value,
-                        settings->rows[i].source);
+                (void) printf("# %s\n%s = %s\n", settings->rows[i].source, settings->rows[i].name,
+                        settings->rows[i].value);
 
         return fflush(stdout) == 0 ? EX_OK : EX_IOERR;
 }

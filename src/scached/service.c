@@ -47,6 +47,8 @@ struct service {
         uint64_t expiry_at_us;  /* USEC_INFINITY while the timer is off */
         uint64_t idle_since_us; /* 0 while there is something to stay for */
         bool idle_timer_is_set;
+        time_t limit_told_for; /* which interval of the statistics */
+        uint64_t bindings_let_go;
         bool expiry_is_behind;
         bool is_leaving;
 };
@@ -184,6 +186,24 @@ static int on_expiry_timer(_unused_ sd_event_source *source, _unused_ uint64_t u
         return 0;
 }
 
+/* Say once in each interval of the statistics that a limit was reached; how often is in them. */
+static void note_limits(struct service *service) {
+        const struct statistics *statistics = &service->server.statistics;
+        const struct cache_counts *counts = cache_counts(service->server.cache);
+
+        if (service->limit_told_for == statistics->interval_start ||
+                (statistics->total.connections_evicted == statistics->reported.connections_evicted &&
+                        counts->bindings_let_go == service->bindings_let_go))
+                return;
+
+        service->limit_told_for = statistics->interval_start;
+        service->bindings_let_go = counts->bindings_let_go;
+        journal_say(service->server.journal, LIMIT_REACHED, NULL,
+                "A limit is reached at %" PRIu64 " connections, %" PRIu64 " bindings and %" PRIu64
+                " bytes: what is nearest to its end makes room.",
+                counts->connections, counts->bindings, counts->bytes);
+}
+
 static uint64_t on_round(void *userdata) {
         struct service *service = userdata;
         uint64_t wait_us;
@@ -191,6 +211,7 @@ static uint64_t on_round(void *userdata) {
         wait_us = agents_take_turns(service->server.agents);
         expire(service);
         custody_let_go(service->server.custody);
+        note_limits(service);
         if (service->is_leaving) {
                 if (agents_dismiss(service->server.agents) == 0) {
                         (void) sd_event_exit(service->event, EX_OK);
@@ -219,23 +240,32 @@ static int on_leave_signal(
         return 0;
 }
 
-/* Put settings to use that are not looked up each time. */
-static int apply_settings(struct service *service) {
+/* Put settings to use, which are the service's from here on; those so far are freed. Returns -ENOMEM; then they stay, and
+ * the new ones are still the caller's. */
+static int apply_settings(struct service *service, struct settings *settings) {
         struct server *server = &service->server;
-        const struct settings *settings = server->settings;
         struct limits limits = current_limits(settings);
         struct cache_limits cache_limits = cache_limits_of(settings, &limits);
+        int r;
+
+        r = journal_set_identity(server->journal, settings->identifier, settings->syslog_facility);
+        if (r < 0)
+                return r;
 
         agents_set_limit(server->agents, limits.agents);
         cache_set_limits(server->cache, &cache_limits);
-        return journal_set_identity(server->journal, settings->identifier, settings->syslog_facility);
+        if (settings != server->settings)
+                settings_free(server->settings);
+        server->settings = settings;
+        return 0;
 }
 
 static int on_reload_signal(
         _unused_ sd_event_source *source, _unused_ const struct signalfd_siginfo *info, void *userdata) {
         struct service *service = userdata;
-        struct server *server = &service->server;
-        struct settings *settings;
+        struct journal *journal = service->server.journal;
+        _cleanup_(settings_freep)
+        struct settings *settings = NULL;
         int r;
 
         if (service->is_leaving)
@@ -243,19 +273,17 @@ static int on_reload_signal(
 
         (void) sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_now(CLOCK_MONOTONIC));
 
-        r = service_load_settings(server->journal, service->options, &settings);
+        r = service_load_settings(journal, service->options, &settings);
+        if (r >= 0)
+                r = apply_settings(service, settings);
         if (r >= 0) {
-                settings_free(server->settings);
-                server->settings = settings;
-                r = apply_settings(service);
-        }
-
-        if (r < 0)
-                journal_say(server->journal, SETTINGS_BAD, NULL,
+                STEAL(settings);
+                journal_say(journal, RELOADED, NULL, "Read the settings again.");
+        } else
+                journal_say(journal, SETTINGS_BAD, NULL,
                         "The settings stay as they were: the new ones could not be used (%s).",
                         strerror(-r));
-        else
-                journal_say(server->journal, RELOADED, NULL, "Read the settings again.");
+
         (void) sd_notify(false, "READY=1");
         return 0;
 }
@@ -366,7 +394,7 @@ static int start(struct service *service) {
         r = start_watchdog(service);
         if (r < 0)
                 return r;
-        r = apply_settings(service);
+        r = apply_settings(service, server->settings);
         if (r < 0)
                 return r;
 
