@@ -1,0 +1,187 @@
+"""Restarts, crashes and reloads by a real systemd, under agents that go on working."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from mail import Postfix, Sink
+from rig import readable
+from workers import SHORT
+
+SERVICE = "scached.service"
+SOCKETS = ("scached.socket", "scached-control.socket")
+NATIVE = "/run/scached/scached.sock"
+GROUP = "scache"
+ALICE, BOB = "60001", "60002"
+
+# How long mail flows while the daemon is restarted every two seconds.
+MAIL_SECONDS = int(os.environ.get("SCACHED_MAIL_SECONDS", "60"))
+
+
+class Worker:
+    """A process of workers.py in the machine."""
+
+    def __init__(self, machine, *arguments: str):
+        self.process = machine.popen(
+            ["/usr/bin/python3", machine.inside(Path(__file__).with_name("workers.py")), *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def hear(self, timeout: float = 60) -> dict:
+        assert readable(self.process.stdout.fileno(), timeout), f"it says nothing for {timeout} s"
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(f"a worker failed:\n{self.process.stderr.read()}")
+        return json.loads(line)
+
+    def stop(self) -> dict:
+        """Tell it to come to an end, and hear what it has to say."""
+        self.process.stdin.write("stop\n")
+        self.process.stdin.flush()
+        return self.hear()
+
+
+@pytest.fixture
+def host(machine):
+    machine.install()
+    machine.write("/etc/scached/scached.conf",
+                  "connection_cache_ttl_limit = 1h\nmax_idle = 0\n")
+    machine.run(["systemd-sysusers", "/usr/lib/sysusers.d/scached.conf"])
+    machine.systemctl("enable", "--now", *SOCKETS)
+    machine.systemctl("start", SERVICE)
+    yield machine
+    machine.systemctl("disable", "--now", *SOCKETS, SERVICE)
+    machine.run(["rm", "/etc/scached/scached.conf"])
+
+
+def descriptors(machine) -> int:
+    """How many its systemd has open."""
+    return len(os.listdir(f"/proc/{machine.pid}/fd"))
+
+
+def test_five_thousand_connections_over_ten_restarts(host):
+    before = descriptors(host)
+    holders = [Worker(host, "hold", NATIVE, GROUP, uid, "2500") for uid in (ALICE, BOB)]
+    for holder in holders:
+        assert holder.hear() == {"parked": 2500}
+    took = []
+    for _ in range(10):
+        began = time.monotonic()
+        host.systemctl("restart", SERVICE)
+        took.append(time.monotonic() - began)
+    host.wait(lambda: descriptors(host) <= before, 5, "systemd lets go of its copies")
+    assert descriptors(host) == before
+    kept = [entry["MESSAGE"] for entry in host.journal(unit=SERVICE) if "Took over" in entry["MESSAGE"]]
+    print(f"restarts took {min(took):.2f} to {max(took):.2f} s; {kept[-1]}")
+    assert len(kept) == 10 and all(" 0 connections were lost" in line for line in kept), kept
+    assert max(took) < 2.0
+    for holder in holders:
+        said = holder.stop()
+        print(said)
+        assert said["lost"] == [] and said["late"] == []
+        assert said["slowest"] < 5.0
+        assert SHORT - 0.1 < said["shortest_life"] <= said["longest_life"] < SHORT + 0.5
+
+
+def test_a_stop_leaves_nothing(host):
+    """Nobody comes for what is stored: systemd closes it, and so do the peers see it."""
+    holder = Worker(host, "cycle", NATIVE, "0")
+    holder.hear()
+    before = descriptors(host)
+    host.systemctl("stop", *SOCKETS, SERVICE)
+    assert descriptors(host) <= before
+    assert host.show(SERVICE, "NFileDescriptorStore")["NFileDescriptorStore"] == "0"
+    holder.process.kill()
+    holder.process.wait()
+    host.systemctl("start", *SOCKETS)
+
+
+@pytest.mark.parametrize("number", ["KILL", "SEGV"])
+def test_crash_under_load(host, number):
+    workers = [Worker(host, "cycle", NATIVE, "0") for _ in range(4)]
+    for worker in workers:
+        worker.hear()
+    for crash in range(1, 4):
+        time.sleep(0.5)   # work, for there to be a load
+        host.systemctl("kill", f"--signal={number}", SERVICE)
+        host.wait(lambda: host.show(SERVICE, "NRestarts")["NRestarts"] == str(crash), 10,
+                  "a restart by systemd")
+        host.wait(lambda: host.show(SERVICE, "ActiveState")["ActiveState"] == "active", 10)
+    for worker in workers:
+        said = worker.stop()
+        print(said)
+        assert said["wrong"] == []
+        assert said["slowest"] < 5.0
+        assert said["longest_gap"] < 1.0, "back within a second"
+        assert said["cycles"] > 100 and said["retries"] >= 1
+
+
+def test_reload(host):
+    host.write("/etc/scached/scached.conf", "max_idle = soon\n")
+    pid = host.show(SERVICE, "MainPID")["MainPID"]
+    host.systemctl("reload", SERVICE)
+    host.journal_wait(r"scached\.conf:1: ", unit=SERVICE)
+    host.journal_wait("settings stay as they were", unit=SERVICE)
+    host.wait(lambda: host.show(SERVICE, "ActiveState")["ActiveState"] == "active", 10)
+    host.write("/etc/scached/scached.conf", "max_idle = 0\n")
+    host.systemctl("reload", SERVICE)
+    host.journal_wait("Read the settings again", unit=SERVICE)
+    host.wait(lambda: host.show(SERVICE, "ActiveState")["ActiveState"] == "active", 10)
+    assert host.show(SERVICE, "MainPID")["MainPID"] == pid
+
+
+def test_mail_flows_through_restarts(host):
+    """Every two seconds, for a minute."""
+    postfix = Postfix(host, connection_cache_service_name="scached")
+    postfix.start()
+    host.systemctl("stop", SERVICE)   # systemd takes no new socket for a service that runs
+    host.systemctl("enable", "--now", "scached-postfix.socket")
+    recipients = []
+    with Sink(host):
+        end = time.monotonic() + MAIL_SECONDS
+        turn = time.monotonic()
+        while turn < end:
+            recipients += postfix.send(8)
+            turn += 2
+            time.sleep(max(0.0, turn - time.monotonic()))   # the clock is what is tested here
+            host.systemctl("restart", SERVICE)
+        deliveries = postfix.wait_delivered(recipients, timeout=30)
+    host.systemctl("disable", "--now", "scached-postfix.socket")
+
+    assert len(deliveries) == len(recipients)
+    reused = sum(delivery.conn_use >= 2 for delivery in deliveries)
+    restarts = sum("Leaving: told" in entry["MESSAGE"] for entry in host.journal(unit=SERVICE))
+    print(f"{len(deliveries)} mails, {reused} over a cached connection, {restarts} restarts, "
+          f"{len(postfix.warnings())} warnings: {postfix.warnings()[:3]}")
+    assert restarts >= MAIL_SECONDS // 2 - 2
+    assert not [line for line in postfix.warnings() if "disabling connection caching" in line]
+    assert reused >= len(deliveries) // 2
+    postfix.stop()
+
+
+def test_a_postfix_server_sees_quit_each_time(host):
+    """Connections to smtpd(8) reach their end: it has nothing to complain about."""
+    count = 300
+    postfix = Postfix(host, relayhost="", default_process_limit=str(count + 50),
+                      smtpd_client_connection_count_limit="0", smtpd_peername_lookup="no",
+                      smtpd_timeout="300s", max_idle="1s")
+    postfix.start()
+    worker = Worker(host, "smtp", NATIVE, "127.0.0.1:25", str(count), "10")
+    assert worker.hear(120) == {"parked": count}
+
+    def lines(pattern: str) -> list[str]:
+        return [entry["MESSAGE"] for entry in host.journal(SYSLOG_IDENTIFIER="postfix/smtpd")
+                if re.search(pattern, entry["MESSAGE"])]
+
+    host.wait(lambda: len(lines(r"^disconnect from .* ehlo=1 quit=1 commands=2$")) == count, 60,
+              f"{count} sessions that quit")
+    assert lines("lost connection") == [] and lines("timeout") == []
+    assert worker.stop() == {"done": True}
+    postfix.stop()
