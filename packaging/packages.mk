@@ -10,6 +10,7 @@ clean_make = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES SOURCE_DAT
 dist:
 	@mkdir -p $(B)/dist
 	git -c tar.umask=0022 archive --prefix=$(DIST)/ HEAD | gzip -9n >$(B)/dist/$(DIST).tar.gz
+	touch --date=@$(commit_time) $(B)/dist/$(DIST).tar.gz
 
 .PHONY: deb
 deb: dist
@@ -20,9 +21,12 @@ deb: dist
 	cp -a $(B)/deb/$(DIST)/packaging/debian $(B)/deb/$(DIST)/debian
 	cd $(B)/deb/$(DIST) && $(clean_make) dpkg-buildpackage --no-sign
 
+# A source package would carry the names of this machine's folders along. `rpmbuild -ta` makes it from the tarball.
 .PHONY: rpm
 rpm: dist
 	rm -rf $(B)/rpm
-	$(clean_make) rpmbuild -ba --nodeps --define '_topdir $(abspath $(B))/rpm' --define '_sourcedir $(abspath $(B))/dist' \
+	mkdir -p $(B)/rpm
+	tar -C $(B)/rpm --strip-components=2 -xf $(B)/dist/$(DIST).tar.gz $(DIST)/packaging/scached.spec
+	$(clean_make) rpmbuild -bb --nodeps --define '_topdir $(abspath $(B))/rpm' --define '_sourcedir $(abspath $(B))/dist' \
 		--define 'version_of_scached $(VERSION)' --define '_buildhost localhost' --define 'clamp_mtime_to_source_date_epoch 1' \
-		--define 'use_source_date_epoch_as_buildtime 1' packaging/scached.spec
+		--define 'use_source_date_epoch_as_buildtime 1' $(B)/rpm/scached.spec
