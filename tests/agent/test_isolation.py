@@ -1,0 +1,123 @@
+"""What one user's agents save, only the same user's agents find."""
+
+from __future__ import annotations
+
+import pytest
+
+from connection import Connection
+from protocol import FAIL, OK
+
+pytestmark = pytest.mark.usefixtures("root")
+
+ALICE, BOB = 21001, 21002
+FINDS = ("find_endp", "find_dest", "find_endp_inline", "find_dest_inline")
+USERS = [(ALICE, BOB), (ALICE, 0), (0, ALICE), (65534, ALICE), (0xfffffffe, 0)]
+
+
+def park_as(agent, label: str, one_trip: bool) -> Connection:
+    """A connection and a binding to it, both of this label."""
+    connection = Connection(agent.timeout)
+    if one_trip:
+        assert agent.save(600, label, "binding", label, "property", connection.fd) == OK
+    else:
+        assert agent.save_endp(600, label, "property", connection.fd) == OK
+        assert agent.save_dest(600, label, "binding", label) == OK
+    connection.pass_on()
+    agent.parked.append(connection)
+    return connection
+
+
+@pytest.mark.parametrize("mine, theirs", USERS)
+@pytest.mark.parametrize("one_trip", [False, True], ids=["postfix", "one trip"])
+@pytest.mark.parametrize("find", FINDS)
+def test_found_by_its_own_user_only(daemon, mine, theirs, one_trip, find):
+    owner = daemon.agent("native", uid=mine)
+    stranger = daemon.agent("native", uid=theirs)
+    connection = park_as(owner, "label", one_trip)
+    assert getattr(stranger, find)("label").status == FAIL
+    for dialect in ("postfix", "postfix-legacy"):
+        assert getattr(daemon.agent(dialect, uid=theirs), find.removesuffix("_inline"))(
+            "label").status == FAIL
+    # Another process of the user that saved it.
+    with getattr(daemon.agent("native", uid=mine), find)("label") as found:
+        assert found.status == OK and found.identity == connection.identity
+
+
+@pytest.mark.parametrize("share", [False, True], ids=["apart", "shared"])
+@pytest.mark.parametrize("find", FINDS)
+def test_share_between_users(start, share, find):
+    daemon = start(share_between_users="yes" if share else "no")
+    owner, stranger = daemon.agent("native", uid=ALICE), daemon.agent("native", uid=BOB)
+    connection = park_as(owner, "label", False)
+    with getattr(stranger, find)("label") as found:
+        assert found.status == (OK if share else FAIL)
+        assert found.identity == (connection.identity if share else None)
+
+
+def test_shared_halves(start):
+    """With share_between_users=yes, one user's binding leads to another's connection."""
+    daemon = start(share_between_users="yes")
+    alice, bob = daemon.agent(uid=ALICE), daemon.agent(uid=BOB)
+    connection = alice.park("endpoint", "property")
+    bob.bind("destination", "endpoint", "binding")
+    with daemon.agent(uid=0).find_dest("destination") as found:
+        assert tuple(found) == (OK, (b"binding", b"property"), connection.identity)
+
+
+@pytest.mark.parametrize("find", FINDS)
+def test_same_labels_of_two_users(daemon, find):
+    """Each finds its own, in its own order."""
+    agents = {uid: daemon.agent("native", uid=uid) for uid in (ALICE, BOB)}
+    parked = {uid: [] for uid in agents}
+    for _ in range(3):
+        for uid, agent in agents.items():
+            parked[uid].append(park_as(agent, "label", False))
+    for number in range(3):
+        for uid, agent in agents.items():
+            with getattr(agent, find)("label") as found:
+                assert found.identity == parked[uid][number].identity
+    for agent in agents.values():
+        assert getattr(agent, find)("label").status == FAIL
+
+
+def test_a_binding_leads_only_to_connections_of_its_user(daemon):
+    """To bind a destination of one's own to somebody else's endpoint does not help."""
+    alice, bob = daemon.agent(uid=ALICE), daemon.agent(uid=BOB)
+    connection = park_as(alice, "endpoint", False)
+    for label in ("endpoint", "destination", f"{ALICE}", f"{ALICE}:endpoint", f"{ALICE}\nendpoint"):
+        bob.bind(label, "endpoint")
+        assert bob.find_dest(label).status == FAIL
+    with alice.find_dest("endpoint") as found:
+        assert found.identity == connection.identity
+        assert found.properties == (b"binding", b"property")
+
+
+def test_a_binding_is_not_led_astray(daemon):
+    """Nobody else can put a connection under an endpoint that one's bindings lead to, nor change
+    these."""
+    alice, bob = daemon.agent(uid=ALICE), daemon.agent(uid=BOB)
+    alice.bind("destination", "endpoint", "binding")
+    theirs = park_as(bob, "endpoint", False)
+    bob.bind("destination", "endpoint", "binding")
+    bob.bind("destination", "elsewhere", "evil")
+    park_as(bob, "elsewhere", False)
+    assert alice.find_dest("destination").status == FAIL
+    mine = alice.park("endpoint")
+    with alice.find_dest("destination") as found:
+        assert found.identity == mine.identity and found.properties == (b"binding", b"")
+    with bob.find_dest("destination") as found:
+        assert found.identity == theirs.identity
+
+
+def test_what_was_not_taken_stays_its_users(daemon):
+    """A connection that comes back from an agent comes back to the user it is of."""
+    alice, bob = daemon.agent(uid=ALICE), daemon.agent(uid=BOB)
+    connection = park_as(alice, "label", False)
+    before = daemon.count_fds()
+    vanishing = daemon.agent(uid=ALICE)
+    vanishing.begin("find_endp", "label").until("answered")
+    vanishing.close()
+    daemon.wait_open_fds(before)
+    assert bob.find_endp("label").status == FAIL
+    with alice.find_endp("label") as found:
+        assert found.identity == connection.identity
