@@ -74,23 +74,31 @@ void wire_discard(int fd) {
         (void) close(fd);
 }
 
-ssize_t wire_send(int socket, const void *data, size_t size, int fd) {
+/* A message with a descriptor beside it. */
+static ssize_t send_with(int socket, const void *data, size_t size, int fd) {
         union control control = {};
         struct iovec iov = { (void *) data, size };
-        struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+        struct msghdr message = {
+                .msg_iov = &iov,
+                .msg_iovlen = 1,
+                .msg_control = &control,
+                .msg_controllen = CMSG_SPACE(sizeof(int)),
+        };
+
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof(int));
+        return sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+ssize_t wire_send(int socket, const void *data, size_t size, int fd) {
         ssize_t n;
 
-        if (fd >= 0) {
-                message.msg_control = &control;
-                message.msg_controllen = CMSG_SPACE(sizeof(int));
-                control.header.cmsg_level = SOL_SOCKET;
-                control.header.cmsg_type = SCM_RIGHTS;
-                control.header.cmsg_len = CMSG_LEN(sizeof(int));
-                memcpy(CMSG_DATA(&control.header), &fd, sizeof(int));
-        }
-
+        /* Most messages come alone, and send(2) has less to look at than sendmsg(2). */
         do
-                n = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+                n = fd >= 0 ? send_with(socket, data, size, fd)
+                            : send(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
         while (n < 0 && errno == EINTR);
 
         return n < 0 ? -errno : n;
