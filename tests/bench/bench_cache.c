@@ -1,0 +1,254 @@
+/* The cost of the cache alone, without any system call: a cycle as an agent makes it (find a destination's connection and
+ * take it, bind the destination again, park the connection again) with 1,000 to 1,000,000 connections that each have
+ * a destination, a binding and an endpoint of their own. Descriptors are just numbers. */
+
+#include <inttypes.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "cache/cache.h"
+
+#define TTL_US (UINT64_C(3600) * USEC_PER_SEC)
+
+/* Goals of the project; --check makes those that do not depend on the machine's mood binding. */
+#define GOAL_NS       300.0
+#define GOAL_RATIO    2.0
+#define GOAL_BYTES    400.0
+#define GOAL_WORST_US 2000.0
+
+static const char property[] = "rset_ok=yes, stamp=1718000000, size=52428800, feat=8BITMIME";
+static const char binding_text[] = "host=mx1.example.org, addr=192.0.2.1, port=25, best=yes, 0";
+
+enum operation { FIND, SAVE_DESTINATION, SAVE_ENDPOINT, _OPERATION_MAX };
+
+static const char *const operation_names[_OPERATION_MAX] = { "find+give", "save_dest", "save_endp" };
+
+struct bench {
+        struct cache *cache;
+        uint64_t now_us;
+        uint64_t random;
+        char destination[41];
+        char endpoint[41];
+        double worst_ns[_OPERATION_MAX];
+};
+
+/* Where in a label its number stands. */
+#define NUMBER_AT 12
+
+static void set_number(char *label, uint64_t number) {
+        for (char *p = label + NUMBER_AT + 8; p > label + NUMBER_AT; number >>= 4)
+                *--p = "0123456789abcdef"[number & 15];
+}
+
+static void choose(struct bench *bench, uint64_t number) {
+        set_number(bench->destination, number);
+        set_number(bench->endpoint, number);
+}
+
+static uint64_t next_random(struct bench *bench) {
+        bench->random ^= bench->random << 13;
+        bench->random ^= bench->random >> 7;
+        bench->random ^= bench->random << 17;
+        return bench->random;
+}
+
+static void find(struct bench *bench) {
+        struct connection *connection;
+        struct slice binding_property;
+
+        connection = cache_find_destination(
+                bench->cache, 0, (struct slice){ bench->destination, 40 }, bench->now_us, &binding_property);
+        if (!connection)
+                abort();
+        cache_give(bench->cache, connection);
+        connection_free(connection);
+}
+
+static void save_destination(struct bench *bench) {
+        const struct binding_details details = {
+                .destination = { bench->destination, 40 },
+                .property = SLICE(binding_text),
+                .endpoint = { bench->endpoint, 40 },
+                .ttl_us = TTL_US,
+                .deadline_us = bench->now_us + TTL_US,
+        };
+
+        if (cache_save_destination(bench->cache, &details) < 0)
+                abort();
+}
+
+static void save_endpoint(struct bench *bench) {
+        const struct connection_details details = {
+                .endpoint = { bench->endpoint, 40 },
+                .property = SLICE(property),
+                .ttl_us = TTL_US,
+                .deadline_us = bench->now_us + TTL_US,
+                .fd = 1000,
+        };
+        struct connection *connection;
+
+        if (cache_save_endpoint(bench->cache, &details, &connection) < 0)
+                abort();
+}
+
+static void (*const operations[_OPERATION_MAX])(
+        struct bench *bench) = { find, save_destination, save_endpoint };
+
+/* One operation, and how long it took on this thread's own clock: others on the machine do not count. */
+static void run_timed(struct bench *bench, enum operation operation) {
+        struct timespec before, after;
+        double ns;
+
+        (void) clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+        operations[operation](bench);
+        (void) clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+        ns = (double) (after.tv_sec - before.tv_sec) * 1e9 + (double) (after.tv_nsec - before.tv_nsec);
+        bench->worst_ns[operation] = MAX(bench->worst_ns[operation], ns);
+}
+
+static double now_ns(void) {
+        struct timespec ts;
+
+        (void) clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+        return (double) ts.tv_sec * 1e9 + (double) ts.tv_nsec;
+}
+
+static size_t memory_in_use(void) {
+        struct mallinfo2 info = mallinfo2();
+
+        return info.uordblks + info.hblkhd;
+}
+
+static int compare(const void *a, const void *b) {
+        double x = *(const double *) a, y = *(const double *) b;
+
+        return (x > y) - (x < y);
+}
+
+/* Median cost of an operation in ns, all three of a cycle alike, without the cost of choosing labels. */
+static double measure(struct bench *bench, uint64_t n, bool is_random) {
+        enum { ROUNDS = 7 };
+        double costs[ROUNDS];
+        uint64_t n_cycles = 200000, at = 0;
+
+        for (unsigned round = 0; round < ROUNDS; round++) {
+                double start, overhead;
+                uint64_t from = at;
+
+                bench->random = round + 1;
+                start = now_ns();
+                for (uint64_t i = 0; i < n_cycles; i++) {
+                        choose(bench, is_random ? next_random(bench) % n : from++ % n);
+                        __asm__ volatile("" ::"r"(bench) : "memory");
+                }
+                overhead = now_ns() - start;
+
+                bench->random = round + 1;
+                start = now_ns();
+                for (uint64_t i = 0; i < n_cycles; i++) {
+                        choose(bench, is_random ? next_random(bench) % n : at++ % n);
+                        bench->now_us++;
+                        find(bench);
+                        save_destination(bench);
+                        save_endpoint(bench);
+                }
+                costs[round] = (now_ns() - start - overhead) / (double) (n_cycles * _OPERATION_MAX);
+        }
+
+        qsort(costs, ROUNDS, sizeof(costs[0]), compare);
+        return costs[ROUNDS / 2];
+}
+
+static void fill(struct bench *bench, uint64_t n) {
+        static const struct siphash_key key = { 0x0706050403020100, 0x0f0e0d0c0b0a0908 };
+
+        *bench = (struct bench){ .now_us = USEC_PER_SEC, .random = 1 };
+        memcpy(bench->destination, "smtp:domain-00000000.customers.example:25:", 40);
+        memcpy(bench->endpoint, "smtp:mx-a01-00000000.2001:db8:85a3::7:25:", 40);
+        if (cache_new(&bench->cache, &key, &(struct cache_limits){}) < 0)
+                abort();
+
+        for (uint64_t i = 0; i < n; i++) {
+                bench->now_us++;
+                choose(bench, i);
+                run_timed(bench, SAVE_DESTINATION);
+                run_timed(bench, SAVE_ENDPOINT);
+        }
+}
+
+/* Let everything expire, in batches as the daemon does. Returns ns per entry. */
+static double empty(struct bench *bench, uint64_t n) {
+        struct connection *connection;
+        double start = now_ns();
+
+        while (cache_expire(bench->cache, UINT64_MAX - 1, 256))
+                while ((connection = cache_next_departed(bench->cache)))
+                        connection_free(connection);
+        while ((connection = cache_next_departed(bench->cache)))
+                connection_free(connection);
+
+        return (now_ns() - start) / (double) (2 * n);
+}
+
+int main(int argc, char *argv[]) {
+        static const uint64_t sizes[] = { 1000, 10000, 100000, 1000000 };
+        bool is_check = argc > 1 && strcmp(argv[1], "--check") == 0;
+        double first_random = 0, last_random = 0, bytes = 0, worst = 0, last_ratio = 0;
+
+        printf("%9s %12s %9s %9s %9s %11s", "entries", "sequential", "random", "ratio", "expiry",
+                "bytes/entry");
+        for (unsigned i = 0; i < _OPERATION_MAX; i++)
+                printf("   worst %s", operation_names[i]);
+        printf("\n");
+
+        for (size_t i = 0; i < ELEMENTSOF(sizes); i++) {
+                uint64_t n = sizes[i];
+                size_t before = memory_in_use();
+                double sequential, random, expiry;
+                struct bench bench;
+
+                fill(&bench, n);
+                bytes = (double) (memory_in_use() - before) / (double) n - 40 - 40 -
+                        (double) strlen(property) - (double) strlen(binding_text);
+
+                sequential = measure(&bench, n, false);
+                random = measure(&bench, n, true);
+                if (i == 0)
+                        first_random = random;
+                last_random = random;
+                last_ratio = random / first_random;
+                for (uint64_t j = 0; j < 200000; j++) {
+                        choose(&bench, next_random(&bench) % n);
+                        bench.now_us++;
+                        for (unsigned operation = 0; operation < _OPERATION_MAX; operation++)
+                                run_timed(&bench, operation);
+                }
+                expiry = empty(&bench, n);
+                cache_free(bench.cache);
+
+                printf("%9" PRIu64 " %9.0f ns %6.0f ns %8.2fx %6.0f ns %11.0f", n, sequential, random,
+                        last_ratio, expiry, bytes);
+                for (unsigned operation = 0; operation < _OPERATION_MAX; operation++) {
+                        printf(" %12.1f µs", bench.worst_ns[operation] / 1e3);
+                        worst = MAX(worst, bench.worst_ns[operation] / 1e3);
+                }
+                printf("\n");
+                fflush(stdout);
+        }
+
+        printf("\nns per operation, each cycle being three: find_dest with give, save_dest, save_endp; CPU "
+               "time of this\n"
+               "thread, medians of 7 rounds. Bytes per entry: a connection with a destination, a binding "
+               "and an\n"
+               "endpoint of its own, less the bytes of labels and properties.\n");
+        printf("goals at %" PRIu64 ": %.0f ns (goal %.0f), %.2f times the cost at %" PRIu64
+               " (goal %.1f), %.0f bytes (goal %.0f), worst %.0f µs (goal %.0f)\n",
+                sizes[ELEMENTSOF(sizes) - 1], last_random, GOAL_NS, last_ratio, sizes[0], GOAL_RATIO, bytes,
+                GOAL_BYTES, worst, GOAL_WORST_US);
+
+        return is_check && bytes > GOAL_BYTES ? EXIT_FAILURE : EXIT_SUCCESS;
+}
