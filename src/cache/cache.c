@@ -74,12 +74,14 @@ static void depart(struct cache *cache, struct connection *connection, enum depa
         TAILQ_INSERT_TAIL(&cache->departed, connection, siblings);
 }
 
-/* The parked connection nearest to its end. One that is lent loses its place in this order: it either goes for good
- * or departs when it comes back after its end. */
-static struct connection *first_parked(struct cache *cache) {
+/* The parked connection nearest to its end, if that comes by UNTIL. A lent one whose turn it would be loses its place in
+ * this order: it either goes for good or departs when it comes back. */
+static struct connection *first_parked(struct cache *cache, uint64_t until_us) {
         struct connection *connection;
 
         while ((connection = connection_of(deadlines_first(&cache->connection_deadlines)))) {
+                if (connection->deadline.at_us > until_us)
+                        break;
                 if (connection->state == CONNECTION_PARKED)
                         return connection;
                 deadlines_remove(&cache->connection_deadlines, &connection->deadline);
@@ -96,7 +98,7 @@ void cache_let_go(struct cache *cache, struct connection *connection, enum depar
 }
 
 bool cache_let_one_go(struct cache *cache, enum departure why) {
-        struct connection *connection = first_parked(cache);
+        struct connection *connection = first_parked(cache, USEC_INFINITY);
 
         if (!connection)
                 return false;
@@ -116,13 +118,16 @@ static void make_room_for_connections(struct cache *cache, uint64_t n) {
 /* Let entries go until N more bytes fit. */
 static void make_room(struct cache *cache, uint64_t n) {
         while (cache->limits.bytes > 0 && cache->counts.bytes + n > cache->limits.bytes) {
-                struct connection *connection = first_parked(cache);
                 struct binding *binding = binding_of(deadlines_first(&cache->binding_deadlines));
+                struct connection *connection =
+                        first_parked(cache, binding ? binding->deadline.at_us : USEC_INFINITY);
 
-                if (binding && (!connection || binding->deadline.at_us <= connection->deadline.at_us)) {
+                if (connection) {
+                        cache_let_go(cache, connection, DEPARTURE_LIMIT);
+                } else if (binding) {
                         binding_drop(cache, binding);
                         cache->counts.bindings_let_go++;
-                } else if (!cache_let_one_go(cache, DEPARTURE_LIMIT))
+                } else
                         break;
         }
 }
@@ -166,13 +171,13 @@ int cache_save_destination(struct cache *cache, const struct binding_details *de
 
         destination = destination_find(cache, details->uid, details->destination);
         if (destination) {
-                struct endpoint *endpoint = endpoint_find(cache, details->uid, details->endpoint);
-                struct binding *binding =
-                        endpoint ? binding_find(destination, endpoint, details->property) : NULL;
+                struct binding *binding = binding_find(destination, details->endpoint, details->property);
 
-                if (binding)
+                if (binding) {
+                        cache->recent_endpoint = binding->endpoint;
                         return deadlines_set(&cache->binding_deadlines, &binding->deadline, details->ttl_us,
                                 details->deadline_us);
+                }
 
                 make_room_at(cache, destination);
         }
@@ -271,12 +276,11 @@ void cache_remove(struct cache *cache, struct connection *connection) {
 
 bool cache_expire(struct cache *cache, uint64_t now_us, unsigned budget) {
         for (; budget > 0; budget--) {
-                struct connection *connection = first_parked(cache);
+                struct connection *connection = first_parked(cache, now_us);
 
-                if (!connection || connection->deadline.at_us > now_us)
+                if (!connection)
                         break;
-                connection_unpark(cache, connection);
-                depart(cache, connection, DEPARTURE_EXPIRED);
+                cache_let_go(cache, connection, DEPARTURE_EXPIRED);
         }
 
         for (; budget > 0; budget--) {

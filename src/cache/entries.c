@@ -50,9 +50,13 @@ static bool destination_matches(const struct table_entry *entry, const void *key
 }
 
 struct endpoint *endpoint_find(const struct cache *cache, uid_t uid, struct slice label) {
-        struct table_entry *entry = table_find(&cache->endpoints, label_hash(cache, uid, label),
-                endpoint_matches, &(struct label_key){ uid, label });
+        const struct label_key key = { uid, label };
+        struct table_entry *entry;
 
+        if (cache->recent_endpoint && endpoint_matches(&cache->recent_endpoint->by_label, &key))
+                return cache->recent_endpoint;
+
+        entry = table_find(&cache->endpoints, label_hash(cache, uid, label), endpoint_matches, &key);
         return entry ? CONTAINER_OF(entry, struct endpoint, by_label) : NULL;
 }
 
@@ -64,11 +68,13 @@ struct destination *destination_find(const struct cache *cache, uid_t uid, struc
 }
 
 struct binding *binding_find(
-        const struct destination *destination, const struct endpoint *endpoint, struct slice property) {
+        const struct destination *destination, struct slice endpoint, struct slice property) {
         struct binding *binding;
 
+        /* By the label, not by the endpoint: to look that up would cost more than most of these walks do. */
         TAILQ_FOREACH (binding, &destination->bindings, siblings)
-                if (binding->endpoint == endpoint && slice_equal(binding_property(binding), property))
+                if (slice_equal(binding_property(binding), property) &&
+                        slice_equal(binding_endpoint(binding), endpoint))
                         return binding;
 
         return NULL;
@@ -100,6 +106,7 @@ static int endpoint_hold(struct cache *cache, uid_t uid, struct slice label, str
         }
 
         endpoint->n_references++;
+        cache->recent_endpoint = endpoint;
         *ret = endpoint;
         return 0;
 }
@@ -108,6 +115,8 @@ static void endpoint_release(struct cache *cache, struct endpoint *endpoint) {
         if (--endpoint->n_references > 0)
                 return;
 
+        if (cache->recent_endpoint == endpoint)
+                cache->recent_endpoint = NULL;
         table_remove(&cache->endpoints, &endpoint->by_label);
         cache->counts.bytes -= endpoint_bytes(endpoint->label_size);
         free(endpoint);

@@ -44,6 +44,8 @@ struct cache {
         struct cache_counts counts;
         struct table endpoints;
         struct table destinations;
+        struct endpoint
+                *recent_endpoint; /* saved to last; a binding and a connection of one come in a row */
         struct deadlines connection_deadlines;
         struct deadlines binding_deadlines;
         struct connection_list departed;
@@ -59,7 +61,7 @@ uint64_t connection_bytes(size_t property_size, size_t farewell_size);
 struct endpoint *endpoint_find(const struct cache *cache, uid_t uid, struct slice label);
 struct destination *destination_find(const struct cache *cache, uid_t uid, struct slice label);
 struct binding *binding_find(
-        const struct destination *destination, const struct endpoint *endpoint, struct slice property);
+        const struct destination *destination, struct slice endpoint, struct slice property);
 
 /* Make a connection of an endpoint, at its place by age. Returns -ENOMEM. */
 int connection_new(struct cache *cache, const struct connection_details *details, struct connection **ret);
