@@ -16,6 +16,9 @@ $(B)/tests/%: tests/unit/%.c $(B)/rooms.a
 	$(Q)$(CC) $(compile_flags) $(CPPFLAGS) $(CFLAGS) $(link_flags) $(LDFLAGS) -MMD -MP -o $@ $(filter %.c %.a,$^) \
 		$(SYSTEMD_LIBS) $(CMOCKA_LIBS)
 
+# The test that lets allocations fail stands between the rooms and malloc(3).
+$(B)/tests/test_exhaustion: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=reallocarray
+
 # What tests load into the daemon to make its calls fail. Under a sanitizer the allocator is not ours to interpose.
 $(B)/tests/libfaults.so: tests/faults/faults.c $(B)/flags
 	$(call say,CC)

@@ -19,9 +19,9 @@ static bool fails(void) {
         return true;
 }
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
+void *__real_malloc(size_t size) __attribute__((weak));
+void *__real_calloc(size_t n, size_t size) __attribute__((weak));
+void *__real_reallocarray(void *p, size_t n, size_t size) __attribute__((weak));
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_reallocarray(void *p, size_t n, size_t size);
@@ -200,6 +200,11 @@ TEST(test_growth_fails) {
 }
 
 int main(void) {
+        if (!__real_malloc || !__real_calloc || !__real_reallocarray) {
+                fprintf(stderr, "Not linked with --wrap=malloc,--wrap=calloc,--wrap=reallocarray.\n");
+                return EXIT_FAILURE;
+        }
+
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_new),
                 cmocka_unit_test(test_save_endpoint),
