@@ -30,16 +30,12 @@ struct custody {
         bool timer_is_set;
 };
 
-/* A TCP socket with SO_LINGER would make close(2) wait for its peer. */
-void custody_calm(int fd) {
+/* A TCP socket with SO_LINGER would make close(2) wait for its peer. Whoever holds the socket too can set that at any
+ * time, so it is taken off last. */
+void custody_close(int fd) {
         static const struct linger off = {};
 
         (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
-}
-
-/* Whoever holds the socket too can set that at any time, so it is taken off last. */
-void custody_close(int fd) {
-        custody_calm(fd);
         (void) close(fd);
 }
 

@@ -35,11 +35,9 @@ void custody_give(struct custody *custody, struct connection *connection);
 /* A lent connection was not taken: watch it again, in its old place in the cache. */
 void custody_take_back(struct custody *custody, struct connection *connection);
 
-/* A parked connection is in somebody else's hands now: out of the cache, without a farewell. Frees the record. */
+/* A parked connection is in somebody else's hands now: out of the cache, without a farewell. Frees the record. Not
+ * even who closes the last copy will have to wait for the peer: SO_LINGER is off. */
 void custody_release(struct custody *custody, struct connection *connection);
-
-/* Whoever closes the last copy of this descriptor shall not have to wait for its peer. */
-void custody_calm(int fd);
 
 /* Close the descriptor of a connection that never was in our care. */
 void custody_close(int fd);

@@ -92,11 +92,8 @@ static int take_inventory(const struct server *server, struct inventory *invento
                 compare_connections);
         qsort(inventory->bindings, inventory->n_bindings, sizeof(const struct binding *), compare_bindings);
 
-        for (size_t i = 0; i < inventory->n_connections; i++) {
+        for (size_t i = 0; i < inventory->n_connections; i++)
                 inventory->fds[i] = inventory->connections[i]->fd;
-                /* If nobody comes for them it is the service manager that closes them, which must not wait. */
-                custody_calm(inventory->fds[i]);
-        }
         return 0;
 }
 

@@ -224,6 +224,18 @@ def test_who_has_hung_up_gets_none(start):
     assert connection.wait_let_go() == b""
 
 
+def test_who_hangs_up_at_the_end_gets_none(daemon):
+    """Nor does it when so many have hung up that not all are known to be dead."""
+    agent = daemon.agent()
+    connections = [agent.park("endpoint", ttl=1) for _ in range(300)]
+    os.kill(daemon.pid, signal.SIGSTOP)
+    for connection in connections:
+        connection.peer.shutdown(socket.SHUT_WR)
+    time.sleep(1.2)   # past their end, with nobody awake to see either
+    os.kill(daemon.pid, signal.SIGCONT)
+    assert {connection.wait_let_go() for connection in connections} == {b""}
+
+
 @pytest.mark.parametrize("setting, farewell", [("", b""), (r"LOGOUT\r\n", b"LOGOUT\r\n"),
                                                (r"a\x20b\101", b"a bA")])
 def test_another_farewell(start, setting, farewell):
@@ -256,7 +268,8 @@ def test_peers_that_never_answer(with_control):
     assert counted["connections"] == 0 and counted["connections_leaving"] > 0
     daemon.wait_open_fds(before, 10.0)
     print(f"slowest request: {calm * 1e3:.1f} ms before, {busy * 1e3:.1f} ms while they leave")
-    assert busy < max(3 * calm, 0.05 * daemon.patience)
+    # Other work on the machine shows, too; to wait for a peer would take seconds.
+    assert busy < max(3 * calm, 0.25 * daemon.patience)
     for _, peer in pairs:
         assert peer.recv(100) == b"QUIT\r\n"
         peer.close()

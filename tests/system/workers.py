@@ -127,7 +127,7 @@ def hold(path: str, group: str, uid: str, count: str) -> None:
         if not closed.poll(100) or made[i][1].recv(1) != b"":
             late.append(i)
     tell(asked=asked, lost=lost, late=late, slowest=agent.slowest, retries=agent.retries,
-         shortest_life=min(lives), longest_life=max(lives))
+         saved_for=SHORT, shortest_life=min(lives), longest_life=max(lives))
 
 
 def cycle(path: str, uid: str) -> None:

@@ -333,6 +333,30 @@ static void test_parcels_in_another_order(_unused_ void **state) {
         assert_int_equal(close(datagram), 0);
 }
 
+/* One that the kernel refuses does not take those along that are sent with it. */
+static void test_some_cannot_travel(_unused_ void **state) {
+        enum { N = 200 };
+        int stream = socket(AF_UNIX, SOCK_STREAM, 0), datagram = socket(AF_UNIX, SOCK_DGRAM, 0);
+        size_t n_parcels, n = 0;
+        int fds[N], parcels[2];
+        bool packed[N];
+
+        /* The places of those that can are 0, 1, 2 again when the others are left out. */
+        for (size_t i = 0, good = 0; i < N; i++)
+                fds[i] = i % 5 == 4 || i < 3 ? -1 : good++ % 3 ? stream : datagram;
+
+        n_parcels = parcels_pack(fds, N, parcels, ELEMENTSOF(parcels), packed);
+        assert_int_equal(n_parcels, 1);
+        for (size_t i = 0; i < N; i++)
+                assert_int_equal(packed[i], fds[i] >= 0);
+        assert_int_equal(parcels_unpack(parcels, n_parcels, count, after, &n), 0);
+        assert_int_equal(n, N - N / 5 - 3);
+
+        assert_int_equal(close(parcels[0]), 0);
+        assert_int_equal(close(stream), 0);
+        assert_int_equal(close(datagram), 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_round_trip),
@@ -343,6 +367,7 @@ int main(void) {
                 cmocka_unit_test(test_unknown_counters_are_passed_over),
                 cmocka_unit_test(test_parcels_keep_the_order),
                 cmocka_unit_test(test_parcels_in_another_order),
+                cmocka_unit_test(test_some_cannot_travel),
         };
 
         return cmocka_run_group_tests_name("handover", tests, NULL, NULL);
