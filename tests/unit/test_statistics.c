@@ -1,0 +1,92 @@
+/* The lines that Postfix's log tools know. */
+
+#include "unit.h"
+
+#include "base/cleanup.h"
+#include "scached/statistics.h"
+
+/* The lines that were written, each with a newline after it. The program's own journal takes the place of the daemon's. */
+static char lines[4096];
+
+void journal_write(_unused_ struct journal *journal, enum event event,
+        _unused_ const struct journal_subject *subject, _unused_ struct journal_place place,
+        const char *format, ...) {
+        size_t length = strlen(lines);
+        va_list arguments;
+
+        assert_int_equal(event, EVENT_STATISTICS);
+        va_start(arguments, format);
+        (void) vsnprintf(lines + length, sizeof(lines) - length - 1, format, arguments);
+        va_end(arguments);
+        strcat(lines, "\n");
+}
+
+static const char *report(struct statistics *statistics, time_t now) {
+        lines[0] = 0;
+        statistics_report(statistics, NULL, now);
+        return lines;
+}
+
+static int set_up(_unused_ void **state) {
+        (void) setenv("TZ", "UTC", true);
+        tzset();
+        return 0;
+}
+
+TEST(test_nothing_to_say) {
+        struct statistics statistics = {};
+
+        assert_string_equal(report(&statistics, 1000), "");
+        assert_int_equal(statistics.interval_start, 1000);
+}
+
+TEST(test_lookups) {
+        struct statistics statistics = { .interval_start = 1700000000 };
+
+        statistics.total.destination_hits = 5;
+        statistics.total.destination_misses = 3;
+        assert_string_equal(report(&statistics, 1700000600),
+                "statistics: start interval Nov 14 22:13:20\n"
+                "statistics: domain lookup hits=5 miss=3 success=62%\n");
+
+        /* Only what is new, from a new start. */
+        assert_string_equal(report(&statistics, 1700001200), "");
+        statistics.total.destination_hits = 6;
+        statistics.total.endpoint_misses = 2;
+        assert_string_equal(report(&statistics, 1700001800),
+                "statistics: start interval Nov 14 22:33:20\n"
+                "statistics: domain lookup hits=1 miss=0 success=100%\n"
+                "statistics: address lookup hits=0 miss=2 success=0%\n");
+}
+
+TEST(test_maxima) {
+        struct statistics statistics = { .interval_start = 1709283600 };
+
+        statistics_note(
+                &statistics, &(struct cache_counts){ .destinations = 2, .endpoints = 7, .connections = 9 });
+        statistics_note(
+                &statistics, &(struct cache_counts){ .destinations = 3, .endpoints = 1, .connections = 1 });
+        assert_string_equal(report(&statistics, 1709283600),
+                "statistics: start interval Mar  1 09:00:00\n"
+                "statistics: max simultaneous domains=3 addresses=7 connection=9\n");
+        assert_string_equal(report(&statistics, 1709283600), "");
+}
+
+/* The count goes past what fits 32 bits without a wrong percentage. */
+TEST(test_percent) {
+        assert_int_equal(statistics_percent(0, 0), 0);
+        assert_int_equal(statistics_percent(1, 0), 100);
+        assert_int_equal(statistics_percent(1, 2), 33);
+        assert_int_equal(statistics_percent(UINT64_C(1) << 50, UINT64_C(1) << 50), 50);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_nothing_to_say),
+                cmocka_unit_test(test_lookups),
+                cmocka_unit_test(test_maxima),
+                cmocka_unit_test(test_percent),
+        };
+
+        return cmocka_run_group_tests(tests, set_up, NULL);
+}
