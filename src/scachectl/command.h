@@ -12,6 +12,7 @@
 struct command_options {
         const char *control_path;
         const char *service_path;
+        const char *config_directory; /* of a Postfix instance, NULL for all there are */
         bool legacy; /* the service does not greet */
         bool json;
         bool bindings;
@@ -40,6 +41,7 @@ int command_save_endp(const struct command_options *options);
 int command_save_dest(const struct command_options *options);
 int command_find_endp(const struct command_options *options);
 int command_find_dest(const struct command_options *options);
+int command_postfix(const struct command_options *options);
 
 /* Say in one sentence why PATH, the socket of the unit UNIT, was of no use, and what to do about it. ERROR is a
  * negative errno. Returns the exit status. */

@@ -21,6 +21,7 @@
 
 enum choice {
         OPTION_BINDINGS = 1,
+        OPTION_CONFIG_DIRECTORY,
         OPTION_CONTROL,
         OPTION_COUNT,
         OPTION_DESTINATION,
@@ -69,6 +70,8 @@ static const struct command {
                 "run a command on a connection of an endpoint" },
         { "find-dest", command_find_dest, SERVICE, 2, INT_MAX, " LABEL -- COMMAND...",
                 "run a command on a connection of a destination" },
+        { "postfix", command_postfix, BIT(OPTION_CONFIG_DIRECTORY) | BIT(OPTION_TIMEOUT), 1, 1,
+                " enable|disable", "let Postfix use the service, or its own again" },
 };
 
 static const struct option_text {
@@ -90,6 +93,7 @@ static const struct option_text {
         { "--property=TEXT", "save: what whoever finds it gets to know" },
         { "--farewell=TEXT", "save-endp: what to say at the end; \\r and \\n are understood" },
         { "--fd=N", "save-endp: the connection (0, standard input)" },
+        { "--config-directory=DIR", "postfix: only the instance with its main.cf there" },
         { "--legacy", "find, save: the service does not greet (Postfix before 3.6)" },
         { "--help, --version", "show this, or the version, and exit" },
 };
@@ -177,6 +181,9 @@ static int parse_option(struct command_options *options, enum choice choice, cha
         case OPTION_BINDINGS:
                 options->bindings = true;
                 break;
+        case OPTION_CONFIG_DIRECTORY:
+                options->config_directory = value;
+                break;
         case OPTION_CONTROL:
                 options->control_path = value;
                 break;
@@ -243,6 +250,7 @@ static const struct command *command_find(const char *name) {
 int main(int argc, char *argv[]) {
         static const struct option table[] = {
                 { "bindings", no_argument, NULL, OPTION_BINDINGS },
+                { "config-directory", required_argument, NULL, OPTION_CONFIG_DIRECTORY },
                 { "control", required_argument, NULL, OPTION_CONTROL },
                 { "count", required_argument, NULL, OPTION_COUNT },
                 { "destination", required_argument, NULL, OPTION_DESTINATION },

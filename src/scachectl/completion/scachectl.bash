@@ -12,6 +12,7 @@ _scachectl() {
                 [save-dest]='--native= --socket= --timeout= --legacy --ttl= --property='
                 [find-endp]='--native= --socket= --timeout= --legacy'
                 [find-dest]='--native= --socket= --timeout= --legacy'
+                [postfix]='--config-directory= --timeout='
         )
 
         COMPREPLY=()
@@ -38,6 +39,10 @@ _scachectl() {
                 mapfile -t COMPREPLY < <(compgen -f -- "$cur")
                 return
                 ;;
+        --config-directory)
+                mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+                return
+                ;;
         --user)
                 mapfile -t COMPREPLY < <(compgen -u -- "$cur")
                 return
@@ -49,6 +54,8 @@ _scachectl() {
         elif [[ $cur == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "${options[$command]-}" -- "$cur")
                 [[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace
+        elif [[ $command == postfix ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "enable disable" -- "$cur")
         elif [[ $command == find-* && $COMP_CWORD -ge 3 ]]; then
                 COMPREPLY=(--)
         fi
