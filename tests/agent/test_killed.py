@@ -1,0 +1,163 @@
+"""Agents killed in the middle of a find that hits: the connection is in the cache, at its old place
+with its old deadline, or it is gone with the agent. Never neither, never both.
+
+SCACHED_LONG=1 kills 10,000 of them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import socket
+import time
+from typing import Callable
+
+import pytest
+
+from bulk import LONG, Control
+from connection import Connection
+from daemon import die_with_parent
+from protocol import FAIL, OK, STEPS, Agent
+
+FINDS = ("find_endp", "find_dest", "find_endp_inline", "find_dest_inline")
+# Each place, once killed there by itself, and as often killed at some moment of the whole exchange.
+PLACES = [(find, step) for find in FINDS for step in (*STEPS[find], "finished", "any")]
+ROUNDS = -(-10000 // len(PLACES)) if LONG else 8
+
+TTL = 3000
+
+
+def killed_agent(path: str, dialect: str, find: str, step: str, heir: socket.socket) -> int:
+    """A process that finds as an agent and kills itself at this step. What it has received by then
+    it passes on to the heir first, who so shows that it was there. "any": it waits for a byte, goes
+    through the exchange and is to be killed from outside."""
+    pid = os.fork()
+    if pid != 0:
+        return pid
+    try:
+        die_with_parent()
+        with Agent(path, dialect) as agent:
+            if step == "any":
+                heir.send(b"r")
+                heir.recv(1)
+                agent.begin(find, "label").finish()
+                signal.pause()
+            exchange = agent.begin(find, "label")
+            if step == "finished":
+                fd = exchange.finish().fd
+            else:
+                exchange.until(step)
+                fd = agent.received
+            socket.send_fds(heir, [b"f" if fd is not None else b"n"], [fd] if fd is not None else [])
+            os.kill(os.getpid(), signal.SIGKILL)
+    finally:
+        os._exit(1)
+
+
+class Fate:
+    """What became of a connection whose agent was killed."""
+
+    def __init__(self, daemon, connection: Connection, before: int):
+        self.daemon = daemon
+        self.connection = connection
+        self.before = before
+        self.readable = select.poll()
+        self.readable.register(connection.peer, select.POLLIN)
+
+    def gone(self) -> bool:
+        return bool(self.readable.poll(0))
+
+    def settle(self, heir_has_it: bool) -> bool:
+        """Wait until the daemon knows that the agent is gone. Returns whether the connection is in
+        the cache."""
+        deadline = time.monotonic() + 10.0 * self.daemon.patience
+        while time.monotonic() < deadline:
+            if not heir_has_it and self.gone():
+                return False
+            count = self.daemon.count_fds()
+            if count == self.before:
+                return True
+            if heir_has_it and count == self.before - 1:
+                return False
+            time.sleep(0.0002)
+        raise AssertionError(f"neither in the cache nor gone: {self.daemon.count_fds()} descriptors, "
+                             f"{self.before} before")
+
+
+def kill_one(daemon, other: Agent, control: Control, find: str, step: str,
+             delay: Callable[[], float]) -> bool:
+    """Returns whether the connection was in the cache afterwards."""
+    first = other.park("label", "first", ttl=TTL)
+    second = other.park("label", "second", ttl=TTL - 1000)
+    before = daemon.count_fds()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        pid = killed_agent(daemon.path("native"), "native", find, step, theirs)
+        theirs.close()
+        fd = None
+        if step == "any":
+            assert ours.recv(1) == b"r"
+            ours.send(b"g")
+            until = time.monotonic() + delay()
+            while time.monotonic() < until:
+                pass
+            os.kill(pid, signal.SIGKILL)
+        else:
+            _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+            fd = fds[0] if fds else None
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+    in_cache = Fate(daemon, first, before).settle(fd is not None)
+    assert not (in_cache and fd is not None), "the agent had it and it is in the cache, too"
+    if in_cache:
+        left = control.remaining("label")
+        assert len(left) == 2 and TTL - 600 < left[0] <= TTL and left[1] <= TTL - 1000, left
+    with other.find_endp("label") as found:
+        wanted = first if in_cache else second
+        assert found.status == OK and found.identity == wanted.identity, "not in its old place"
+        assert found.properties == (b"first" if in_cache else b"second",)
+        assert wanted.works(found.fd)
+    if in_cache:
+        other.find_endp("label").close()
+    assert other.find_endp("label").status == FAIL
+    if fd is not None:
+        assert first.works(fd)
+        os.close(fd)
+    for connection in (first, second):
+        connection.close()
+    other.parked.clear()
+    return in_cache
+
+
+# Steps at which the agent cannot have it yet, and at which it has it in any case.
+NOT_YET = ("half a request", "answered", "half a dummy")
+TAKEN = ("received", "half a last dummy", "finished")
+
+
+def test_killed_at_each_step_of_a_hit(make_manager):
+    manager = make_manager(sockets=["postfix", "native", "control"])
+    daemon = manager.start({"connection_cache_ttl_limit": "3600s"})
+    other, control = daemon.agent(), Control(daemon)
+    other.bind("label", "label")
+    other.in_step()
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    fates = {place: [0, 0] for place in PLACES}
+    started = time.monotonic()
+    for number in range(ROUNDS):
+        for find, step in PLACES:
+            try:
+                in_cache = kill_one(daemon, other, control, find, step,
+                                    lambda: chance.uniform(0, 0.0012))
+            except AssertionError as error:
+                pytest.fail(f"round {number}, {find} killed at {step!r}, seed {seed}: {error}")
+            assert in_cache or step not in NOT_YET, f"lost: {find}, {step}"
+            assert not in_cache or step not in TAKEN, f"in two hands: {find}, {step}"
+            fates[find, step][in_cache] += 1
+    total = [sum(each) for each in zip(*fates.values())]
+    for (find, step), (gone, kept) in fates.items():
+        print(f"{find:17} {step:18} gone with the agent {gone:4}, in the cache {kept:4}")
+    print(f"{sum(total)} agents killed in {time.monotonic() - started:.1f} s: {total[0]} connections "
+          f"gone with them, {total[1]} in the cache")
