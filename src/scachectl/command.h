@@ -13,7 +13,7 @@ struct command_options {
         const char *control_path;
         const char *service_path;
         const char *config_directory; /* of a Postfix instance, NULL for all there are */
-        bool legacy; /* the service does not greet */
+        bool legacy;                  /* the service does not greet */
         bool json;
         bool bindings;
         bool has_user;
