@@ -25,15 +25,17 @@ static int dial(const char *host, const char *port) {
 }
 
 int main(int argc, char *argv[]) {
+        const char *path = argc > 3 ? argv[3] : NULL, *how;
         struct scache *cache;
         char label[256], answer[512];
         int fd, r;
 
-        if (argc < 3 || scache_new(&cache, argc > 3 ? argv[3] : NULL, 0) < 0)
+        if (argc < 3 || scache_new(&cache, path, 0) < 0)
                 return 1;
         snprintf(label, sizeof(label), "smtp\n%s\n%s", argv[1], argv[2]);
 
         r = scache_find_endp(cache, label, &fd);
+        how = r < 0 ? "new" : "parked";
         if (r < 0) {
                 /* -ENOENT is a miss. After all else there is no cache,
                  * which is no reason not to go on. */
@@ -46,7 +48,7 @@ int main(int argc, char *argv[]) {
                 return 1;
         if (read(fd, answer, sizeof(answer)) <= 0)
                 return 1;
-        printf("%.3s over a %s connection\n", answer, r < 0 ? "new" : "parked");
+        printf("%.3s over a %s connection\n", answer, how);
 
         r = scache_save_endp(cache, 30, label, "", "QUIT\r\n", fd);
         if (r < 0)
