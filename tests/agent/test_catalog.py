@@ -82,6 +82,12 @@ def test_entry_uses_only_fields_that_its_lines_have(entry):
     assert fields <= AGENT_FIELDS | ({"SCACHED_LABEL"} if entry.event in WITH_LABEL else set())
 
 
+def test_every_event_is_used():
+    code = "".join(path.read_text() for path in (REPOSITORY / "src/scached").glob("*.c"))
+    unused = [name for name in events() if not re.search(rf"\b(EVENT_)?{name}\b", code)]
+    assert unused == []
+
+
 def test_lines_fit_a_terminal():
     inside = CATALOG.read_text().split("\n-- ", 1)[1]
     assert [line for line in inside.splitlines() if len(line) > COLUMNS] == []
