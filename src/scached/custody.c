@@ -12,12 +12,18 @@
 /* How long a peer may take to answer a farewell and hang up. */
 #define LEAVING_TIME_US (UINT64_C(5) * USEC_PER_SEC)
 
+/* How many connections are let go of at once. */
+#define LET_GO_BATCH 256
+
 /* How many bytes of an answer to a farewell are taken at once, to be thrown away. */
 #define ANSWER_MAX 4096
 
 /* A parked peer has nothing to say: whatever comes means that the connection is not what it was. Urgent data is no
  * exception, and comes without EPOLLIN. */
 #define PARKED_EVENTS (EPOLLIN | EPOLLPRI | EPOLLRDHUP)
+
+/* Of a connection's owner_bits: it is in the list of those that wait for their peer. */
+#define BIT_LEAVING 1
 
 struct custody {
         struct loop *loop;
@@ -102,7 +108,8 @@ static void on_answer(struct custody *custody, struct connection *connection, ui
         char answer[ANSWER_MAX];
         ssize_t n;
 
-        /* Urgent data and queued errors are no answer to wait for, and would be reported until somebody reads them. */
+        /* Urgent data and queued errors are no answer to wait for, and would be reported until somebody reads them.
+         * */
         if (events & (EPOLLPRI | EPOLLERR | EPOLLHUP)) {
                 leave(custody, connection);
                 return;
@@ -121,8 +128,10 @@ static void on_ready(void *userdata, void *object, uint32_t events) {
                 cache_remove(custody->cache, connection);
                 custody->statistics->total.connections_dead++;
                 unwatch_and_close(custody, connection);
-        } else
+        } else if (connection->owner_bits & BIT_LEAVING)
                 on_answer(custody, connection, events);
+
+        /* Else it has departed, and will be let go of when its turn comes. */
 }
 
 int custody_new(struct custody **ret, struct loop *loop, struct cache *cache, struct statistics *statistics,
@@ -203,31 +212,41 @@ void custody_release(struct custody *custody, struct connection *connection) {
         unwatch_and_close(custody, connection);
 }
 
-void custody_let_go(struct custody *custody) {
-        struct statistics_counters *total = &custody->statistics->total;
-        struct connection *connection;
+/* Wait for the peer's answer to a farewell. */
+static void await_answer(struct custody *custody, struct connection *connection) {
+        if (custody->n_leaving >= custody->leaving_max)
+                leave(custody, TAILQ_FIRST(&custody->leaving));
 
-        while ((connection = cache_next_departed(custody->cache))) {
-                uint64_t *const counters[_DEPARTURE_MAX] = {
-                        [DEPARTURE_EXPIRED] = &total->connections_expired,
-                        [DEPARTURE_LIMIT] = &total->connections_evicted,
-                        [DEPARTURE_FLUSHED] = &total->connections_flushed,
-                };
+        connection->owner_bits |= BIT_LEAVING;
+        connection->deadline.at_us = usec_add(loop_now(custody->loop), LEAVING_TIME_US);
+        TAILQ_INSERT_TAIL(&custody->leaving, connection, siblings);
+        custody->n_leaving++;
+        if (!custody->timer_is_set)
+                set_timer(custody, connection->deadline.at_us);
+}
+
+bool custody_let_go(struct custody *custody) {
+        struct statistics_counters *total = &custody->statistics->total;
+        uint64_t *const counters[_DEPARTURE_MAX] = {
+                [DEPARTURE_EXPIRED] = &total->connections_expired,
+                [DEPARTURE_LIMIT] = &total->connections_evicted,
+                [DEPARTURE_FLUSHED] = &total->connections_flushed,
+        };
+
+        for (unsigned i = 0; i < LET_GO_BATCH; i++) {
+                struct connection *connection = cache_next_departed(custody->cache);
+
+                if (!connection)
+                        return false;
 
                 (*counters[connection->departure])++;
-                if (!say_farewell(custody, connection)) {
+                if (say_farewell(custody, connection))
+                        await_answer(custody, connection);
+                else
                         unwatch_and_close(custody, connection);
-                        continue;
-                }
-
-                if (custody->n_leaving >= custody->leaving_max)
-                        leave(custody, TAILQ_FIRST(&custody->leaving));
-                connection->deadline.at_us = usec_add(loop_now(custody->loop), LEAVING_TIME_US);
-                TAILQ_INSERT_TAIL(&custody->leaving, connection, siblings);
-                custody->n_leaving++;
-                if (!custody->timer_is_set)
-                        set_timer(custody, connection->deadline.at_us);
         }
+
+        return true;
 }
 
 bool custody_hurry(struct custody *custody) {

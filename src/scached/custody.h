@@ -11,8 +11,8 @@
 
 struct custody;
 
-/* Make a custody for the connections in CACHE; all of it must outlive the custody. LEAVING_MAX connections may wait for
- * their peer to hang up after the farewell. Returns negative errno. */
+/* Make a custody for the connections in CACHE; all of it must outlive the custody. LEAVING_MAX connections may wait
+ * for their peer to hang up after the farewell. Returns negative errno. */
 int custody_new(struct custody **ret, struct loop *loop, struct cache *cache, struct statistics *statistics,
         size_t leaving_max);
 
@@ -42,8 +42,9 @@ void custody_release(struct custody *custody, struct connection *connection);
 /* Close the descriptor of a connection that never was in our care. */
 void custody_close(int fd);
 
-/* Let go of what departed from the cache, politely. */
-void custody_let_go(struct custody *custody);
+/* Let go of what departed from the cache, politely; not of so much at once that agents would notice. Returns whether
+ * there is more to let go of. */
+bool custody_let_go(struct custody *custody);
 
 /* Wait no longer for the peer that has had most time to hang up. Returns false if none is waited for. */
 bool custody_hurry(struct custody *custody);

@@ -9,8 +9,8 @@
 #include "scached/statistics.h"
 #include "wire/buffer.h"
 
-/* The format. Numbers are unsigned and little-endian, nothing is padded. A string is its size in bytes (32 bits) and its
- * bytes, none of which is NUL. Times are in µs, deadlines on CLOCK_BOOTTIME.
+/* The format. Numbers are unsigned and little-endian, nothing is padded. A string is its size in bytes (32 bits) and
+ * its bytes, none of which is NUL. Times are in µs, deadlines on CLOCK_BOOTTIME.
  *
  *   offset  bytes
  *        0      8   "scached" LF
@@ -28,14 +28,14 @@
  *       88          counters, connections, bindings
  *
  *   counter:     string name, 64 bits total, 64 bits reported so far
- *   connection:  64 bits cookie of the socket (SO_COOKIE), id, deadline, time to live; 32 bits scope (uid), saved by (uid);
- *                strings endpoint, property, farewell
+ *   connection:  64 bits cookie of the socket (SO_COOKIE), id, deadline, time to live; 32 bits scope (uid),
+ *                saved by (uid); strings endpoint, property, farewell
  *   binding:     64 bits id, deadline, time to live; 32 bits scope (uid); strings destination, property, endpoint
  *
- * Connections come in the order of their ids, each greater than the one before; bindings in that of their deadlines. Ids are
- * neither 0 nor above INDEX_ID_MAX. Counters are known by name: one that the reader does not know is passed over, one that
- * is missing stays 0. The checksum finds damage; it is no signature. An index is memory, so it cannot outlive the boot in
- * which its deadlines mean something. */
+ * Connections come in the order of their ids, each greater than the one before; bindings in that of their deadlines.
+ * Ids are neither 0 nor above INDEX_ID_MAX. Counters are known by name: one that the reader does not know is passed
+ * over, one that is missing stays 0. The checksum finds damage; it is no signature. An index is memory, so it cannot
+ * outlive the boot in which its deadlines mean something. */
 
 #define INDEX_VERSION UINT32_C(1)
 #define INDEX_KEY     ((struct siphash_key){ UINT64_C(0x7363616368656420), UINT64_C(0x696e646578206b65) })
@@ -78,8 +78,8 @@ struct index {
         struct slice bindings;
 };
 
-/* Check all of an index, of which nothing is believed. Returns -EPROTONOSUPPORT if it is of another version, -EBADMSG if it
- * is damaged. */
+/* Check all of an index, of which nothing is believed. Returns -EPROTONOSUPPORT if it is of another version, -EBADMSG
+ * if it is damaged. */
 int index_open(struct slice bytes, struct index *ret);
 
 /* Take the first record off the rest of those in an index that was checked. Returns false at the end. */

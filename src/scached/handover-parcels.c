@@ -7,8 +7,8 @@
 
 #include "base/cleanup.h"
 
-/* Descriptors in a message. The kernel takes 253; with fewer, a descriptor table that is nearly full has room for what
- * one message brings. */
+/* Descriptors in a message. The kernel takes 253; with fewer, a descriptor table that is nearly full has room for
+ * what one message brings. */
 #define BATCH_MAX 64
 
 /* The bytes of a message. */
@@ -107,8 +107,8 @@ size_t parcels_pack(const int fds[], size_t n, int ret_parcels[], size_t max, bo
         return packer.n_parcels;
 }
 
-/* Receive a batch. Returns its number of descriptors, -ENODATA if there is none, another negative errno if the message is
- * none of ours. */
+/* Receive a batch. Returns its number of descriptors, -ENODATA if there is none, another negative errno if the
+ * message is none of ours. */
 static int receive_batch(int parcel, struct batch *ret_batch, int ret_fds[BATCH_MAX]) {
         union control control;
         struct iovec iov = { ret_batch, sizeof(*ret_batch) };

@@ -21,8 +21,13 @@
 /* One message takes all parcels. Each holds some ten thousand connections. */
 #define PARCELS_MAX 253
 
-/* How long the service manager may take to look at what it was sent. What it has not read when we are gone, it does not take. */
+/* How long the service manager may take to look at what it was sent. What it has not read when we are gone, it does
+ * not take. */
 #define BARRIER_US (UINT64_C(5) * USEC_PER_SEC)
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U
+#endif
 
 #define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
@@ -132,12 +137,17 @@ static void put_binding(struct index_writer *writer, const struct binding *bindi
         index_put_binding(writer, &record);
 }
 
+_Static_assert(INDEX_STRING_MAX >= SETTINGS_REQUEST_MAX, "all that can be parked can be handed over");
+
 /* A file in memory that nobody can change any more. Returns its descriptor, or negative errno. */
 static int sealed_file(struct slice bytes) {
         _cleanup_(closep)
         int fd = -1;
 
-        fd = memfd_create("scached-index", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        /* Some machines allow no other files in memory than those that cannot be executed (since Linux 6.3). */
+        fd = memfd_create("scached-index", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+        if (fd < 0 && errno == EINVAL)
+                fd = memfd_create("scached-index", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         if (fd < 0)
                 return -errno;
 
@@ -171,8 +181,8 @@ static int make_index(const struct server *server, const struct inventory *inven
         return r < 0 ? r : sealed_file(bytes);
 }
 
-/* How many parcels may be stored: the service manager tells for how many descriptors it has room since systemd 254. One
- * of them is the index. */
+/* How many parcels may be stored: the service manager tells for how many descriptors it has room since systemd 254.
+ * One of them is the index. */
 static size_t parcels_allowed(void) {
         const char *text = getenv("FDSTORE");
         unsigned long n = text ? strtoul(text, NULL, 10) : PARCELS_MAX + 1;
@@ -348,11 +358,13 @@ static void on_descriptor(void *userdata, int fd) {
                 taking->n_taken++;
 }
 
-/* The limits may be lower than they were: those that have to go give their descriptors back before the next ones come. */
+/* The limits may be lower than they were: those that have to go give their descriptors back before the next ones
+ * come. */
 static void after_descriptors(void *userdata) {
         struct taking *taking = userdata;
 
-        custody_let_go(taking->server->custody);
+        while (custody_let_go(taking->server->custody))
+                ;
 }
 
 static int take_bindings(struct server *server, const struct index *index, size_t *ret_taken) {

@@ -4,11 +4,11 @@
 struct passed;
 struct server;
 
-/* Give everything parked, and the statistics, to the service manager to be kept for the next process. Connections that are
- * stored leave the cache without a farewell; those that could not be stored stay in it. Does nothing where there is no
- * service manager or nothing is parked. */
+/* Give everything parked, and the statistics, to the service manager to be kept for the next process. Connections
+ * that are stored leave the cache without a farewell; those that could not be stored stay in it. Does nothing where
+ * there is no service manager or nothing is parked. */
 void handover_save(struct server *server);
 
-/* Take back what a former process stored, and have the service manager forget it. Needs the cache and the custody, and
- * nobody in them yet. What cannot be used is closed, with a line in the journal. */
+/* Take back what a former process stored, and have the service manager forget it. Needs the cache and the custody,
+ * and nobody in them yet. What cannot be used is closed, with a line in the journal. */
 void handover_take(struct server *server, struct passed *passed);

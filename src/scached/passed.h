@@ -23,8 +23,8 @@ struct passed {
         char **names;
 };
 
-/* Take over all that was passed, close-on-exec, and clear the environment of it. It works once in a process. Returns negative
- * errno. */
+/* Take over all that was passed, close-on-exec, and clear the environment of it. It works once in a process. Returns
+ * negative errno. */
 int passed_new(struct passed **ret);
 
 /* Close what nobody has taken and free. */

@@ -206,11 +206,12 @@ static void note_limits(struct service *service) {
 
 static uint64_t on_round(void *userdata) {
         struct service *service = userdata;
+        bool is_behind;
         uint64_t wait_us;
 
         wait_us = agents_take_turns(service->server.agents);
         expire(service);
-        custody_let_go(service->server.custody);
+        is_behind = custody_let_go(service->server.custody) || service->expiry_is_behind;
         note_limits(service);
         if (service->is_leaving) {
                 if (agents_dismiss(service->server.agents) == 0) {
@@ -222,7 +223,7 @@ static uint64_t on_round(void *userdata) {
                 note_idle(service);
         }
 
-        return service->expiry_is_behind ? 0 : wait_us;
+        return is_behind ? 0 : wait_us;
 }
 
 static int on_statistics_timer(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -413,7 +414,8 @@ static void part_with_everything(struct server *server) {
         handover_save(server);
         /* What came back from agents at the end may have departed already. */
         do
-                custody_let_go(server->custody);
+                while (custody_let_go(server->custody))
+                        ;
         while (cache_let_one_go(server->cache, DEPARTURE_FLUSHED));
 }
 

@@ -394,6 +394,33 @@ def test_reload_with_a_lower_limit(manager):
         assert found.identity == connections[6].identity
 
 
+def test_reload_that_lets_thousands_go(manager):
+    """A few at a time: agents are served meanwhile."""
+    daemon = manager.start({"connection_cache_ttl_limit": "1h"})
+    agent = daemon.agent("native")
+    pairs = [socket.socketpair() for _ in range(4000)]
+    for end, _ in pairs:
+        assert agent.save_endp_inline(600, "endpoint", "", end.fileno(), farewell="QUIT\r\n") == OK
+        end.close()
+    manager.write_config("scached.conf", "connection_cache_size_limit = 1\n")
+    os.kill(daemon.pid, signal.SIGHUP)
+    last = select.poll()
+    last.register(pairs[-2][1], select.POLLIN)
+    slowest, asked = 0.0, 0
+    while not last.poll(0):
+        began = time.monotonic()
+        agent.in_step()
+        slowest, asked = max(slowest, time.monotonic() - began), asked + 1
+    print(f"{asked} requests while 3999 connections were let go, the slowest took {slowest * 1e3:.1f} ms")
+    assert asked >= 5, "it let all go at once"
+    for _, peer in pairs[:-1]:
+        assert peer.recv(100) == b"QUIT\r\n"
+    with agent.find_endp_inline("endpoint") as found:
+        assert found.status == OK
+    for _, peer in pairs:
+        peer.close()
+
+
 def test_reload_with_shorter_requests(manager):
     """What came in a longer one is found all the same, also after a restart."""
     daemon = manager.start({"connection_cache_ttl_limit": "1h"})
