@@ -1,0 +1,191 @@
+"""What src/cache promises, in the plainest way: lists, and a look at all of them for every question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, Optional
+
+INFINITY = (1 << 64) - 1
+BINDINGS_MAX = 1024      # of one destination
+EXPIRED_PER_LOOKUP = 64
+EXPIRED, LIMIT, FLUSHED = 0, 1, 2
+
+
+@dataclass
+class Connection:
+    id: int
+    uid: int
+    endpoint: str
+    prop: str
+    farewell: str
+    at: int
+    lent: bool = False
+    passed_over: bool = False  # its turn to go came while it was lent
+
+
+@dataclass
+class Binding:
+    id: int
+    uid: int
+    destination: str
+    prop: str
+    endpoint: str
+    at: int
+
+
+@dataclass
+class Reference:
+    """cost: what entries take, as cost(kind, bytes)."""
+    cost: Callable[[str, int], int]
+    connections: list[Connection] = field(default_factory=list)  # lent ones too
+    bindings: list[Binding] = field(default_factory=list)
+    departed: list[tuple[int, int]] = field(default_factory=list)
+    max_connections: int = 0
+    max_bytes: int = 0
+    last_id: int = 0
+    let_go: int = 0
+
+    # What is there.
+
+    def parked(self) -> list[Connection]:
+        return [each for each in self.connections if not each.lent]
+
+    def lent(self) -> list[Connection]:
+        return [each for each in self.connections if each.lent]
+
+    def endpoints(self) -> set[tuple[int, str]]:
+        return {(each.uid, each.endpoint) for each in [*self.connections, *self.bindings]}
+
+    def destinations(self) -> set[tuple[int, str]]:
+        return {(each.uid, each.destination) for each in self.bindings}
+
+    def bytes(self) -> int:
+        return (sum(self.cost("connection", len(each.prop) + len(each.farewell))
+                    for each in self.connections) +
+                sum(self.cost("binding", len(each.prop)) for each in self.bindings) +
+                sum(self.cost("endpoint", len(label)) for _, label in self.endpoints()) +
+                sum(self.cost("destination", len(label)) for _, label in self.destinations()))
+
+    def next_deadline(self) -> int:
+        return min([each.at for each in self.connections if not each.passed_over] +
+                   [each.at for each in self.bindings], default=INFINITY)
+
+    def counts(self) -> list[int]:
+        parked = self.parked()
+        return [len(parked), len(self.lent()), len(self.bindings),
+                len({(each.uid, each.endpoint) for each in parked}), len(self.destinations()),
+                self.bytes(), self.let_go, self.next_deadline()]
+
+    # What goes.
+
+    def _first_parked(self, until: int = INFINITY) -> Optional[Connection]:
+        for each in sorted(self.connections, key=lambda each: each.at):
+            if each.at > until:
+                break
+            if not each.lent:
+                return each
+            each.passed_over = True
+        return None
+
+    def _depart(self, connection: Connection, why: int) -> None:
+        self.connections.remove(connection)
+        self.departed.append((connection.id, why))
+
+    def let_one_go(self, why: int) -> bool:
+        first = self._first_parked()
+        if first:
+            self._depart(first, why)
+        return first is not None
+
+    def _room_for_connections(self, n: int) -> None:
+        while self.max_connections and len(self.connections) + n > self.max_connections:
+            if not self.let_one_go(LIMIT):
+                break
+
+    def _room(self, n: int) -> None:
+        while self.max_bytes and self.bytes() + n > self.max_bytes:
+            binding = min(self.bindings, key=lambda each: each.at, default=None)
+            connection = self._first_parked(binding.at if binding else INFINITY)
+            if connection:
+                self._depart(connection, LIMIT)
+            elif binding:
+                self.bindings.remove(binding)
+                self.let_go += 1
+            else:
+                break
+
+    def limits(self, connections: int, size: int) -> None:
+        self.max_connections, self.max_bytes = connections, size
+        self._room_for_connections(0)
+        self._room(0)
+
+    def expire(self, now: int, budget: int) -> bool:
+        while budget:
+            first = self._first_parked(now)
+            if not first:
+                break
+            self._depart(first, EXPIRED)
+            budget -= 1
+        while budget:
+            binding = min(self.bindings, key=lambda each: each.at, default=None)
+            if not binding or binding.at > now:
+                break
+            self.bindings.remove(binding)
+            budget -= 1
+        return budget == 0
+
+    # What is saved and found.
+
+    def _take_id(self, wanted: int) -> int:
+        self.last_id = max(self.last_id, wanted) if wanted else self.last_id + 1
+        return wanted or self.last_id
+
+    def save(self, wanted: int, uid: int, endpoint: str, prop: str, farewell: str, at: int) -> int:
+        self._room_for_connections(1)
+        self._room(self.cost("connection", len(prop) + len(farewell)) +
+                   self.cost("endpoint", len(endpoint)))
+        number = self._take_id(wanted)
+        self.connections.append(Connection(number, uid, endpoint, prop, farewell, at))
+        return number
+
+    def bind(self, wanted: int, uid: int, destination: str, prop: str, endpoint: str,
+             at: int) -> None:
+        siblings = [each for each in self.bindings if (each.uid, each.destination) ==
+                    (uid, destination)]
+        for each in siblings:
+            if (each.endpoint, each.prop) == (endpoint, prop):
+                each.at = at
+                return
+        if len(siblings) >= BINDINGS_MAX:
+            self.bindings.remove(min(siblings, key=lambda each: each.at))
+            self.let_go += 1
+        self._room(self.cost("binding", len(prop)) + self.cost("destination", len(destination)) +
+                   self.cost("endpoint", len(endpoint)))
+        self.bindings.append(Binding(self._take_id(wanted), uid, destination, prop, endpoint, at))
+
+    def find_endpoint(self, uid: int, label: str, now: int) -> Optional[Connection]:
+        line = sorted((each for each in self.parked() if (each.uid, each.endpoint) == (uid, label)),
+                      key=lambda each: each.id)
+        for each in line[:EXPIRED_PER_LOOKUP]:
+            if each.at > now:
+                each.lent = True
+                return each
+            self._depart(each, EXPIRED)
+        return None
+
+    def find_destination(self, uid: int, label: str,
+                         now: int) -> Optional[tuple[Connection, Binding]]:
+        for binding in sorted(self.bindings, key=lambda each: each.id):
+            if (binding.uid, binding.destination) == (uid, label) and binding.at > now:
+                found = self.find_endpoint(uid, binding.endpoint, now)
+                if found:
+                    return found, binding
+        return None
+
+    def take_back(self, connection: Connection, now: int) -> None:
+        if connection.at <= now:
+            self._depart(connection, EXPIRED)
+        elif connection.passed_over:
+            self._depart(connection, LIMIT)
+        else:
+            connection.lent = False
