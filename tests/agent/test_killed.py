@@ -131,8 +131,8 @@ def kill_one(daemon, other: Agent, control: Control, find: str, step: str,
     return in_cache
 
 
-# Steps at which the agent cannot have it yet, and at which it has it in any case.
-NOT_YET = ("half a request", "answered", "half a dummy")
+# Steps at which the agent cannot have it yet, be it on its way, and at which it has it in any case.
+NOT_YET = ("half a request", "request", "answered", "half a dummy", "dummy")
 TAKEN = ("received", "half a last dummy", "finished")
 
 
