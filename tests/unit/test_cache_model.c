@@ -406,12 +406,44 @@ TEST(test_walk_while_growing) {
         end();
 }
 
+/* The endpoint that the walk stands in goes away, at every step: its neighbours in the table are not passed over. */
+TEST(test_walk_while_vanishing) {
+        struct cache_cursor cursor = {};
+        char name[16];
+        size_t n = 0;
+
+        begin(1, 0);
+        for (; n_connections < 3000; n_connections++) {
+                connections[n_connections].state = PARKED;
+                connections[n_connections].seen = false;
+                connections[n_connections].endpoint = (unsigned) n_connections / 2;
+                (void) snprintf(name, sizeof(name), "%zu", n_connections / 2);
+                connections[n_connections].connection =
+                        park(cache, USER, name, (int) n_connections, now, 1000);
+        }
+        while (cache_walk_connections(cache, &cursor, 1, visit_connection, &n))
+                for (size_t i = 0; i < n_connections; i += 2)
+                        /* Seen one of it and not the other: the walk is within. */
+                        if (connections[i].seen && !connections[i + 1].seen &&
+                                connections[i].state == PARKED && i % 4 == 0)
+                                for (size_t j = i; j < i + 2; j++) {
+                                        cache_remove(cache, connections[j].connection);
+                                        connection_free(connections[j].connection);
+                                        connections[j].state = GONE;
+                                }
+        assert_true(count(GONE) > 1000);
+        for (size_t i = 0; i < n_connections; i++)
+                assert_true(connections[i].seen || connections[i].state == GONE);
+        end();
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_histories),
                 cmocka_unit_test(test_histories_at_a_limit),
                 cmocka_unit_test(test_walks),
                 cmocka_unit_test(test_walk_while_growing),
+                cmocka_unit_test(test_walk_while_vanishing),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
