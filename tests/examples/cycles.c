@@ -2,6 +2,8 @@
  *
  * Each thread has a handle and a connection of its own. A connection that is found must be the one that was saved. */
 
+#define _POSIX_C_SOURCE 200809L
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -9,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "scache.h"
@@ -20,6 +23,7 @@ struct job {
         int number;
         long n_cycles;
         long n_misses;
+        long slowest_us; /* of its requests */
         int error;
         const char *where;
 };
@@ -30,6 +34,20 @@ static ino_t identity(int fd) {
         return fstat(fd, &st) < 0 ? 0 : st.st_ino;
 }
 
+static long now_us(void) {
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static void note_time(struct job *job, long start_us) {
+        long us = now_us() - start_us;
+
+        if (us > job->slowest_us)
+                job->slowest_us = us;
+}
+
 static int fail(struct job *job, const char *where, int error) {
         job->where = where;
         job->error = error;
@@ -38,13 +56,16 @@ static int fail(struct job *job, const char *where, int error) {
 
 static int cycle(struct job *job, struct scache *scache, int pair[2], ino_t *ino) {
         char destination[64], endpoint[64];
+        long start_us;
         size_t size;
         int fd, r;
 
         snprintf(destination, sizeof(destination), "smtp\nexample%d.com\n25", job->number);
         snprintf(endpoint, sizeof(endpoint), "smtp\n192.0.2.%d\n25", job->number);
 
+        start_us = now_us();
         r = scache_find_dest(scache, destination, &fd);
+        note_time(job, start_us);
         if (r == -ENOENT) {
                 /* The first time, or the service was restarted and did not keep it. */
                 job->n_misses++;
@@ -61,7 +82,9 @@ static int cycle(struct job *job, struct scache *scache, int pair[2], ino_t *ino
                 strcmp(scache_get_destination_property(scache, NULL), "") != 0)
                 return fail(job, "properties", -EBADE);
 
+        start_us = now_us();
         r = scache_save(scache, 100, destination, "", endpoint, "endpoint property", "QUIT\r\n", fd);
+        note_time(job, start_us);
         close(fd);
         return r < 0 ? fail(job, "save", r) : 0;
 }
@@ -120,7 +143,8 @@ int main(int argc, char *argv[]) {
                         fprintf(stderr, "thread %d: %s: %s\n", i, jobs[i].where, strerror(-jobs[i].error));
                         status = 1;
                 }
-                printf("thread %d: %ld misses\n", i, jobs[i].n_misses);
+                printf("thread %d: %ld misses, slowest request %ld us\n", i, jobs[i].n_misses,
+                        jobs[i].slowest_us);
         }
         return status;
 }

@@ -13,12 +13,12 @@ static int dial(const char *host, const char *port) {
 
         if (getaddrinfo(host, port, &hints, &info) != 0)
                 return -1;
-        for (struct addrinfo *i = info; i && fd < 0; i = i->ai_next) {
+        for (struct addrinfo *i = info; i; i = i->ai_next) {
                 fd = socket(i->ai_family, i->ai_socktype, i->ai_protocol);
-                if (fd >= 0 && connect(fd, i->ai_addr, i->ai_addrlen) < 0) {
-                        close(fd);
-                        fd = -1;
-                }
+                if (connect(fd, i->ai_addr, i->ai_addrlen) == 0)
+                        break;
+                close(fd);
+                fd = -1;
         }
         freeaddrinfo(info);
         return fd;
