@@ -34,7 +34,8 @@ FAULTS = [
     ("accept4", errno.EMFILE), ("accept4", errno.ENFILE), ("accept4", errno.ENOMEM),
     ("accept4", errno.ECONNABORTED),
     ("getsockopt", errno.ENOBUFS), ("setsockopt", errno.ENOBUFS), ("ioctl", errno.EINVAL),
-    ("recv", errno.ENOBUFS), ("send", errno.ENOBUFS), ("close", errno.EIO),
+    ("recv", errno.ENOBUFS), ("recv", errno.EINTR), ("close", errno.EIO),
+    ("send", errno.ENOBUFS), ("send", errno.EPIPE), ("send", errno.EAGAIN), ("send", errno.EINTR),
     ("malloc", errno.ENOMEM), ("calloc", errno.ENOMEM), ("realloc", errno.ENOMEM),
 ]
 ALLOCATIONS = ("malloc", "calloc", "realloc")
