@@ -201,6 +201,8 @@ static struct connection *lend(struct cache *cache, struct endpoint *endpoint, u
 
                 connection_unpark(cache, connection);
                 if (connection->deadline.at_us > now_us) {
+                        deadline_prefetch(&connection->deadline);
+                        __builtin_prefetch(connection->bytes);
                         connection->state = CONNECTION_LENT;
                         cache->counts.lent++;
                         return connection;
@@ -238,6 +240,8 @@ struct connection *cache_find_destination(struct cache *cache, uid_t uid, struct
                 if (binding->deadline.at_us <= now_us)
                         continue;
 
+                /* Who finds a connection saves its binding again with it. */
+                deadline_prefetch(&binding->deadline);
                 connection = lend(cache, binding->endpoint, now_us);
                 if (connection) {
                         *ret_property = binding_property(binding);
