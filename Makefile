@@ -115,6 +115,8 @@ check: all
 
 MAN_PAGES := $(wildcard man/*.[1-8])
 SOCKETS := $(wildcard units/*.socket)
+# One for all agents, and one for each further instance of Postfix.
+SERVICES := scached.service scached@.service
 
 .PHONY: install
 install: all
@@ -122,8 +124,9 @@ install: all
 	$(INSTALL) -D -m 755 $(B)/scached $(DESTDIR)$(sbindir)/scached
 	$(INSTALL) -D -m 755 $(B)/scachectl $(DESTDIR)$(bindir)/scachectl
 	$(INSTALL) -m 644 $(SOCKETS) $(DESTDIR)$(systemunitdir)
-	sed 's|@sbindir@|$(sbindir)|g' units/scached.service.in >$(DESTDIR)$(systemunitdir)/scached.service
-	chmod 644 $(DESTDIR)$(systemunitdir)/scached.service
+	for unit in $(SERVICES); do \
+		sed 's|@sbindir@|$(sbindir)|g' units/scached.service.in >$(DESTDIR)$(systemunitdir)/$$unit && \
+		chmod 644 $(DESTDIR)$(systemunitdir)/$$unit || exit; done
 	$(INSTALL) -D -m 644 units/scached.sysusers $(DESTDIR)$(sysusersdir)/scached.conf
 	$(INSTALL) -D -m 644 units/scached.catalog $(DESTDIR)$(catalogdir)/scached.catalog
 	$(INSTALL) -D -m 755 $(B)/libscache.so.0 $(DESTDIR)$(libdir)/libscache.so.0
@@ -143,7 +146,7 @@ install: all
 .PHONY: uninstall
 uninstall:
 	rm -f $(DESTDIR)$(sbindir)/scached $(DESTDIR)$(bindir)/scachectl
-	rm -f $(addprefix $(DESTDIR)$(systemunitdir)/,scached.service $(notdir $(SOCKETS)))
+	rm -f $(addprefix $(DESTDIR)$(systemunitdir)/,$(SERVICES) $(notdir $(SOCKETS)))
 	rm -f $(DESTDIR)$(sysusersdir)/scached.conf $(DESTDIR)$(catalogdir)/scached.catalog
 	rm -f $(addprefix $(DESTDIR)$(libdir)/,libscache.so.0 libscache.so libscache.a)
 	rm -f $(DESTDIR)$(includedir)/scache.h $(DESTDIR)$(pkgconfigdir)/libscache.pc

@@ -26,6 +26,12 @@ $(B)/tests/libfaults.so: tests/faults/faults.c $(B)/flags
 	$(Q)$(CC) $(filter-out -fvisibility=hidden -fsanitize% -fno-sanitize%,$(compile_flags)) -Wno-missing-prototypes \
 		$(if $(SANITIZE),,-DFAULTS_IN_ALLOCATIONS) $(CPPFLAGS) $(CFLAGS) -shared -o $@ $<
 
+# The cache as a program, which tests/model compares with its model.
+$(B)/tests/model-driver: tests/model/driver.c $(CACHE_OBJECTS) $(B)/flags
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(compile_flags) $(CPPFLAGS) $(CFLAGS) $(link_flags) $(LDFLAGS) -MMD -MP -o $@ $(filter %.c %.o,$^)
+
 # Examples are programs of somebody else's: they see the public header and the library, nothing more.
 $(B)/tests/examples/%: tests/examples/%.c src/libscache/scache.h $(B)/libscache.so $(B)/flags
 	$(call say,CC)
@@ -90,6 +96,6 @@ bench: all bench-programs
 
 
 .PHONY: test-programs
-test-programs: $(UNIT_TESTS) $(EXAMPLES) $(B)/tests/libfaults.so $(addprefix $(B)/replay/fuzz_,$(FUZZERS))
+test-programs: $(UNIT_TESTS) $(EXAMPLES) $(addprefix $(B)/tests/,libfaults.so model-driver) $(addprefix $(B)/replay/fuzz_,$(FUZZERS))
 
--include $(addsuffix .d,$(UNIT_TESTS) $(addprefix $(B)/replay/fuzz_,$(FUZZERS)) $(BENCH_PROGRAMS)) $(FUZZ_ROOMS:.o=.d)
+-include $(addsuffix .d,$(UNIT_TESTS) $(B)/tests/model-driver $(addprefix $(B)/replay/fuzz_,$(FUZZERS)) $(BENCH_PROGRAMS)) $(FUZZ_ROOMS:.o=.d)
