@@ -129,7 +129,7 @@ int command_list(const struct command_options *options) {
                 fputc('[', stdout);
         if (table.is_for_people) {
                 fputs(terminal_strong(), stdout);
-                printf(TABLE_FORMAT "%s", "USER", "AGE", "LEFT",
+                printf(TABLE_FORMAT "%.*s", "USER", "AGE", "LEFT", (int) table.columns,
                         table.has_bindings ? "DESTINATION -> ENDPOINT" : "ENDPOINT");
                 printf("%s\n", terminal_plain());
         }

@@ -17,8 +17,7 @@ int command_explain(const char *path, const char *unit, int error) {
         case -EACCES:
         case -EPERM:
                 fprintf(stderr,
-                        "scachectl: No permission to connect to %s: be root, or of the group that owns "
-                        "it.\n",
+                        "scachectl: No permission to connect to %s: be root, or of the group \"scache\".\n",
                         path);
                 return EX_NOPERM;
         case -ETIMEDOUT:

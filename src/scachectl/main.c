@@ -85,16 +85,16 @@ static const struct option_text {
         { "--timeout=SECONDS", "give up after this long (5)" },
         { "--user=USER", "list, flush: only what this user saved" },
         { "--endpoint=GLOB", "list, flush: only what has an endpoint like this" },
-        { "--destination=GLOB", "list: bindings of destinations like this; flush: what they lead to" },
+        { "--destination=GLOB", "list: its bindings; flush: what they lead to" },
         { "--bindings", "list: bindings rather than connections" },
         { "--interval=SECONDS", "watch: time between two looks (1)" },
         { "--count=N", "watch: looks to take (no end)" },
         { "--ttl=SECONDS", "save: time to live (as long as the service allows)" },
         { "--property=TEXT", "save: what whoever finds it gets to know" },
-        { "--farewell=TEXT", "save-endp: what to say at the end; \\r and \\n are understood" },
+        { "--farewell=TEXT", "save-endp: last words; \\r and \\n are understood" },
         { "--fd=N", "save-endp: the connection (0, standard input)" },
         { "--config-directory=DIR", "postfix: only the instance with its main.cf there" },
-        { "--legacy", "find, save: the service does not greet (Postfix before 3.6)" },
+        { "--legacy", "find, save: the service does not greet (Postfix < 3.6)" },
         { "--help, --version", "show this, or the version, and exit" },
 };
 
@@ -107,7 +107,7 @@ static int show_help(void) {
         }
         printf("\nOptions:\n");
         for (size_t i = 0; i < ELEMENTSOF(option_texts); i++)
-                printf("  %-20s %s\n", option_texts[i].text, option_texts[i].help);
+                printf("  %-22s %s\n", option_texts[i].text, option_texts[i].help);
         printf("\nSee scachectl(1).\n");
         return EX_OK;
 }

@@ -1,0 +1,362 @@
+"""scachectl(1): what it prints, at which width, with which exit status, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import termios
+from typing import Optional
+
+import pytest
+
+import launch
+from connection import Connection, identity, wait_until
+from control import Control
+
+CONTROL = ("status", "list", "flush", "metrics", "watch")
+COMPLETIONS = launch.REPOSITORY / "src/scachectl/completion"
+LABEL = "smtp\n192.0.2.1\n25"
+
+
+class Tool:
+    """The command, on the sockets of a test."""
+
+    def __init__(self, manager):
+        self.manager = manager
+        self.binary = str(launch.build_folder() / "scachectl")
+
+    def command(self, *arguments: str) -> list[str]:
+        where = ["--control", self.manager.path("control"), "--native", self.manager.path("native")]
+        used = where[:2] if arguments[0] in CONTROL else where[2:]
+        return [self.binary, *used, *arguments]
+
+    def __call__(self, *arguments: str, status: int = 0, **how) -> subprocess.CompletedProcess:
+        result = subprocess.run(self.command(*arguments), text=True, capture_output=True,
+                                timeout=20 * launch.patience(), **{"stdin": subprocess.DEVNULL, **how})
+        assert result.returncode == status, f"{arguments} exited with {result.returncode}:\n{result}"
+        if status == 0:
+            assert result.stderr == ""
+        return result
+
+    def on_terminal(self, *arguments: str, columns: int = 80, env: Optional[dict[str, str]] = None) -> str:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        process = subprocess.Popen(self.command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs,
+                                   env={**os.environ, "TERM": "xterm", "COLUMNS": "", **(env or {})})
+        os.close(theirs)
+        said = b""
+        while True:
+            try:
+                more = os.read(ours, 65536)
+            except OSError:  # EIO: the other end is closed
+                break
+            if not more:
+                break
+            said += more
+        os.close(ours)
+        assert process.wait(20) == 0, said
+        return said.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def manager(make_manager):
+    return make_manager(sockets=["postfix", "native", "control"])
+
+
+@pytest.fixture
+def daemon(manager):
+    return manager.start({"connection_cache_ttl_limit": "3600s"})
+
+
+@pytest.fixture
+def tool(manager, daemon) -> Tool:
+    return Tool(manager)
+
+
+# For administrators.
+
+def test_status(tool, daemon):
+    agent = daemon.agent("native")
+    agent.park(LABEL)
+    agent.find_endp_inline("nowhere")
+    said = tool("status").stdout
+    assert re.search(rf"^scached \S+, process {daemon.pid}$", said, re.MULTILINE)
+    assert re.search(r"Connections: 1 parked", said) and re.search(r"Endpoints looked up: 1, 0% found", said)
+    numbers = json.loads(tool("status", "--json").stdout)
+    assert (numbers["connections"], numbers["endpoint_misses"], numbers["process_id"]) == (1, 1, daemon.pid)
+
+
+def test_list(tool, daemon):
+    agent = daemon.agent("native")
+    labels = [LABEL, "caf\u00e9 \"quoted\" \\", b"\xff\xc3\xa9\x01"]
+    for label in labels:
+        agent.park(label, "a secret")
+        agent.bind("destination", label, "a secret")
+    lines = [line.split("\t") for line in tool("list").stdout.splitlines()]
+    assert {line[3] for line in lines} == {r"smtp\n192.0.2.1\n25", r'caf\xc3\xa9 "quoted" \\', r"\xff\xc3\xa9\x01"}
+    assert all(len(line) == 4 and line[0] == "root" or os.getuid() for line in lines)
+    assert all(0 <= float(line[1]) < 60 and 3500 < float(line[2]) <= 3600 for line in lines)
+
+    entries = json.loads(tool("list", "--json").stdout)
+    assert {entry["endpoint"] for entry in entries} == {LABEL, labels[1], "\u00ff\u00c3\u00a9\u0001"}
+    assert all(set(entry) == {"endpoint", "user", "age_us", "remaining_us"} for entry in entries)
+    entries = json.loads(tool("list", "--json", "--destination", "dest*").stdout)
+    assert len(entries) == 3 and all(entry["destination"] == "destination" for entry in entries)
+
+    assert tool("list", "--endpoint=*192*").stdout.count("\n") == 1
+    assert tool("list", "--user=12345").stdout == ""
+    assert json.loads(tool("list", "--json", "--user=12345").stdout) == []
+    assert "secret" not in tool("list").stdout + tool("list", "--bindings", "--json").stdout
+
+
+@pytest.mark.parametrize("columns", [40, 80, 132])
+def test_a_table_fits_the_terminal(tool, daemon, columns):
+    agent = daemon.agent("native")
+    agent.park("smtp\n" + "a very long label " * 10)
+    agent.park("short")
+    agent.bind("the destination " * 9, "smtp\n" + "a very long label " * 10)
+    for arguments in (("list",), ("list", "--bindings"), ("list", "--destination=*")):
+        lines = tool.on_terminal(*arguments, columns=columns, env={"NO_COLOR": "1"}).splitlines()
+        assert lines[0].split()[:3] == ["USER", "AGE", "LEFT"]
+        assert max(map(len, lines)) <= columns, lines
+        assert any("..." in line for line in lines)
+        assert re.fullmatch(r"\d (connections|bindings?)", lines[-1])
+
+
+def test_everything_fits_into_80_columns(tool, daemon):
+    daemon.agent("native").park(LABEL)
+    for arguments in (("status",), ("flush", "nothing"), ("watch", "--count=1"), ("list",)):
+        said = tool.on_terminal(*arguments, env={"NO_COLOR": "1"})
+        assert max(len(line) for line in re.sub("\033\\[[HJ0-9]*", "", said).splitlines()) <= 80, said
+    assert max(len(line) for line in subprocess.run([tool.binary, "--help"], text=True, check=True,
+                                                    stdout=subprocess.PIPE).stdout.splitlines()) <= 80
+
+
+def test_colours(tool, daemon):
+    """Only on a terminal that knows them, and not where they are unwanted."""
+    assert "\033[1m" in tool.on_terminal("status")
+    for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        assert "\033" not in tool.on_terminal("status", env=env) + tool.on_terminal("list", env=env)
+    assert "\033" not in tool("status").stdout + tool("list").stdout + tool("watch", "--count=1").stdout
+
+
+def test_flush(tool, daemon):
+    agent = daemon.agent("native")
+    connections = {}
+    for i in range(5):
+        connection = connections[i] = Connection()
+        assert agent.save_endp_inline(3600, f"host [{i}] *?\\", "", connection.fd, farewell="QUIT\r\n") == 0
+        connection.pass_on()
+        agent.bind(f"domain{i}", f"host [{i}] *?\\")
+    assert tool("flush", "host ?[01]*").stdout == "Let go of 2 connections.\n"
+    assert connections[0].wait_let_go() == b"QUIT\r\n"
+    assert tool("flush", "--destination=*2").stdout == "Let go of 1 connection.\n"
+    assert connections[2].wait_let_go() == b"QUIT\r\n"
+    assert json.loads(tool("flush", "--json", "nothing").stdout) == {"flushed": 0}
+    assert json.loads(tool("flush", "--json").stdout) == {"flushed": 2}
+    for connection in connections.values():
+        connection.close()
+
+
+def test_metrics(tool, daemon):
+    """A parser of somebody else's takes them, and finds the conventions kept."""
+    parser = pytest.importorskip("prometheus_client.openmetrics.parser")
+    agent = daemon.agent("native")
+    agent.park(LABEL)
+    agent.find_dest_inline("nowhere")
+    agent.find_endp_inline(LABEL).close()
+    text = tool("metrics").stdout
+    families = {family.name: family for family in parser.text_string_to_metric_families(text)}
+    samples = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value
+               for family in families.values() for sample in family.samples}
+    assert samples["scached_lookups_total", (("kind", "destination"), ("result", "miss"))] == 1
+    assert samples["scached_lookups_total", (("kind", "endpoint"), ("result", "hit"))] == 1
+    assert samples["scached_connections_saved_total", ()] == 1
+    assert samples["scached_ttl_limit_seconds", ()] == 3600
+    assert families["scached_memory_bytes"].unit == "bytes"
+    for family in families.values():
+        assert family.documentation.endswith(".") and family.type in ("counter", "gauge"), family
+        assert family.name.startswith("scached_") and re.fullmatch("[a-z_]+", family.name)
+    # What the daemon counts is in there, or shown to be a setting.
+    with Control(daemon.path("control")) as control:
+        status = control.ask("status")
+    left_out = {"version", "process_id", "max_idle_us", "request_size_limit", "share_between_users"}
+    assert len(samples) - 1 == len(status.keys() - left_out), "metrics and status do not agree"
+    # The textfile collector reads the older format, where this is all that would be different.
+    older = pytest.importorskip("prometheus_client.parser")
+    assert len(list(older.text_string_to_metric_families(text))) >= len(families)
+
+
+def test_watch(tool, daemon):
+    lines = tool("watch", "--count=3", "--interval=0.05").stdout.splitlines()
+    assert len(lines) == 3 and all("lookups_per_second=" in line for line in lines)
+    objects = [json.loads(line) for line in tool("watch", "--json", "--count=2", "--interval=0.05").stdout.splitlines()]
+    assert [numbers["connections"] for numbers in objects] == [0, 0]
+    assert tool.on_terminal("watch", "--count=2", "--interval=0.05").count("lookups/s") == 2
+
+
+def test_watch_across_a_restart(tool, manager, daemon):
+    with subprocess.Popen(tool.command("watch", "--json", "--interval=0.02"), text=True,
+                          stdout=subprocess.PIPE) as process:
+        try:
+            assert json.loads(process.stdout.readline())["process_id"] == daemon.pid
+            daemon.stop()
+            daemon = manager.start({"connection_cache_ttl_limit": "3600s"})
+            wait_until(lambda: json.loads(process.stdout.readline())["process_id"] == daemon.pid, "the new one")
+        finally:
+            process.terminate()
+
+
+# For scripts.
+
+def test_save_and_find(tool, daemon):
+    peer, end = socket.socketpair()
+    with peer, end:
+        tool("save-endp", "--ttl=60", "--property=the property", "--farewell=BYE\\r\\n", LABEL, stdin=end)
+        tool("save-dest", "--property=of the binding", "domain", LABEL)
+        script = 'printf "%s, %s\\n" "$SCACHE_PROPERTY" "$SCACHE_DESTINATION_PROPERTY"; exec readlink /proc/self/fd/0'
+        tool("find-dest", "domain", "--", "sh", "-c", script)
+        assert peer.recv(1000).decode() == f"the property, of the binding\nsocket:[{identity(end.fileno())}]\n"
+        # The command is gone, and so is the connection.
+        said = tool("find-endp", LABEL, "--", "true", status=1)
+        assert said.stderr == 'scachectl: No connection is parked under "smtp\\n192.0.2.1\\n25".\n'
+
+
+def test_farewell_and_descriptor(tool, daemon):
+    peer, end = socket.socketpair()
+    with peer, end:
+        tool("save-endp", "--farewell=BYE\\\\\\r\\n", f"--fd={end.fileno()}", "--", "-label", pass_fds=[end.fileno()])
+        end.close()
+        tool("flush")
+        peer.settimeout(10)
+        assert peer.recv(100) == b"BYE\\\r\n"
+
+
+def test_command_parks_it_again(tool, daemon):
+    """The example of scachectl(1)."""
+    connection = daemon.agent("native").park("mx1")
+    again = f'printf "NOOP\\r\\n"; read answer; echo "$answer" >&2; {tool.binary} --native {daemon.path("native")} ' \
+            'save-endp --ttl=60 mx1'
+    process = subprocess.Popen(tool.command("find-endp", "mx1", "--", "sh", "-c", again), text=True,
+                               stderr=subprocess.PIPE)
+    assert connection.peer.recv(100) == b"NOOP\r\n"
+    connection.peer.sendall(b"250 Ok\n")
+    assert process.communicate(timeout=20)[1] == "250 Ok\n" and process.returncode == 0
+    assert tool("list").stdout.split("\t")[-1] == "mx1\n"
+
+
+@pytest.mark.parametrize("arguments, status, says", [
+    (("find-endp", "mx1", "--", "false"), 1, None), (("find-endp", "mx1", "--", "sh", "-c", "exit 42"), 42, None),
+    (("find-endp", "mx1", "--", "/nonexistent"), 127, "Could not run /nonexistent: No such file"),
+    (("find-endp", "mx1", "--", "/etc/passwd"), 126, "Could not run /etc/passwd: Permission denied")])
+def test_status_of_the_command(tool, daemon, arguments, status, says):
+    daemon.agent("native").park("mx1")
+    said = tool(*arguments, status=status).stderr
+    assert said == "" if says is None else says in said
+
+
+# What it says when something is wrong: one sentence, which says what to do.
+
+def one_sentence(said: subprocess.CompletedProcess) -> str:
+    assert said.stdout == "" and said.stderr.startswith("scachectl: ") and said.stderr.count("\n") == 1, said
+    return said.stderr
+
+
+@pytest.mark.parametrize("arguments", [
+    (), ("sing",), ("status", "now"), ("list", "--ttl=3"), ("save-endp",), ("save-dest", "destination"),
+    ("find-endp", "label"), ("watch", "--interval=0"), ("watch", "--interval=nan"), ("save-endp", "--ttl=0", "x"),
+    ("save-endp", "--ttl=-1", "x"), ("list", "--user=nobody at all"), ("save-endp", "--fd=x", "x"),
+    ("--timeout=", "status"), ("flush", "a", "b"), ("--nonsense",)])
+def test_usage(arguments):
+    binary = str(launch.build_folder() / "scachectl")
+    said = subprocess.run([binary, *arguments], text=True, capture_output=True, stdin=subprocess.DEVNULL)
+    assert said.returncode == 64
+    if arguments != ("--nonsense",):  # getopt_long(3) has said it, by its own name
+        assert "--help" in one_sentence(said)
+
+
+@pytest.mark.parametrize("arguments, unit", [
+    *[((name,), "scached-control.socket") for name in CONTROL],
+    (("save-dest", "a", "b"), "scached.socket"), (("find-endp", "a", "--", "true"), "scached.socket")])
+def test_nobody_listens(make_manager, arguments, unit):
+    """Neither without a socket, nor with one that nobody serves."""
+    tool = Tool(make_manager(sockets=[]))
+    tool.manager.path = lambda name: str(tool.manager.folder / name)
+    for path in (None, tool.manager.path("control"), tool.manager.path("native")):
+        if path:
+            with socket.socket(socket.AF_UNIX) as dead:
+                dead.bind(path)
+        said = one_sentence(tool(*arguments, status=69))
+        assert f"systemctl enable --now {unit}" in said and str(tool.manager.folder) in said
+
+
+def test_no_permission(tool, daemon, root):
+    os.chmod(daemon.path("control"), 0o600)
+    said = subprocess.run(["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", *tool.command("status")],
+                          text=True, capture_output=True)
+    if "No such file" in said.stderr:
+        pytest.skip("another user cannot run what was built here")
+    assert said.returncode == 77 and 'group "scache"' in one_sentence(said)
+
+
+def test_wrong_socket(tool, daemon):
+    said = one_sentence(tool("status", "--socket", daemon.path("native"), status=76))
+    assert "scached-control.socket" in said
+    said = one_sentence(tool("save-dest", "--socket", daemon.path("control"), "a", "b", status=76))
+    assert "scached.socket" in said
+
+
+def test_no_answer(make_manager):
+    """There is a socket, and the service behind it does not come."""
+    tool = Tool(make_manager(sockets=["native", "control"]))
+    for arguments in (("status",), ("save-dest", "a", "b")):
+        said = one_sentence(tool("--timeout=0.1", *arguments, status=75) if arguments[0] not in CONTROL
+                            else tool(*arguments, "--timeout=0.1", status=75))
+        assert "systemctl status scached.service" in said
+
+
+def test_not_a_socket(tool, daemon):
+    assert "not a socket" in one_sentence(tool("save-endp", "label", status=64))
+
+
+def test_output_goes_nowhere(tool, daemon):
+    with open("/dev/full", "w") as full:
+        said = subprocess.run(tool.command("status"), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert said.returncode == 74 and "No space left" in said.stderr
+
+
+# Its surroundings.
+
+def test_manual_page_and_completions_know_every_option():
+    helped = subprocess.run([str(launch.build_folder() / "scachectl"), "--help"], text=True, check=True,
+                            stdout=subprocess.PIPE).stdout
+    options = set(re.findall(r"--([a-z]+)", helped))
+    commands = set(re.findall(r"^  ([a-z-]+)", helped.partition("Options:")[0], re.MULTILINE))
+    assert len(commands) >= 9 and len(options) > 15
+    page = (launch.REPOSITORY / "man/scachectl.1").read_text()
+    assert not [name for name in options if f"Fl -{name}" not in page]
+    assert not [name for name in commands if not re.search(rf"^\.(Cm|It Cm) .*\b{name}\b", page, re.MULTILINE)]
+    for file in ("scachectl.bash", "_scachectl"):
+        text = (COMPLETIONS / file).read_text()
+        assert not [name for name in options if f"--{name}" not in text], file
+        assert not [name for name in commands - {"find-endp", "find-dest"} if name not in text], file
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+@pytest.mark.parametrize("words, expected", [
+    (["scachectl", "st"], {"status"}), (["scachectl", "save-"], {"save-endp", "save-dest"}),
+    (["scachectl", "list", "--bi"], {"--bindings"}), (["scachectl", "status", "--json", "--us"], set()),
+    (["scachectl", "--json", "fl"], {"flush"}), (["scachectl", "find-endp", "x", ""], {"--"})])
+def test_bash_completion(words, expected):
+    script = f'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() {{ :; }}; _scachectl; ' \
+             'printf "%s\\n" "${COMPREPLY[@]}"'
+    said = subprocess.run(["bash", "-c", script, "bash", str(COMPLETIONS / "scachectl.bash"), *words], text=True,
+                          capture_output=True, check=True)
+    assert set(said.stdout.split()) == expected and said.stderr == ""
