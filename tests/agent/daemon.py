@@ -171,6 +171,10 @@ class Daemon:
             time.sleep(0.001)
         return fds
 
+    def _state(self) -> str:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return re.search(r"^State:\s+(\w)", status, re.M)[1]
+
     def _sleep(self) -> Optional[str]:
         """Which of its sleeps this is. None if it is awake."""
         status = Path(f"/proc/{self.pid}/status").read_text()
@@ -238,6 +242,14 @@ class Daemon:
             self.killed_by = number
             os.kill(self.pid, number)
 
+    def suspend(self) -> None:
+        """Stop the process where it is. Time and the kernel go on, until resume()."""
+        os.kill(self.pid, signal.SIGSTOP)
+        wait_until(lambda: self._state() == "T", "the daemon is suspended", self._scaled(None))
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End it politely. It must leave with 0, and no tool that watches it may complain."""
         self.kill(number)
@@ -260,6 +272,7 @@ class Daemon:
             agent.close()
         try:
             if self.poll() is None:
+                self.resume()
                 self.stop()
             elif not self._checked and self.killed_by != signal.SIGKILL:
                 self.check(0)

@@ -50,12 +50,11 @@ def test_ready_when_it_serves(daemon, dialect):
 
 
 def test_connected_before_it_runs(manager, dialect):
-    agent = Agent(manager.path(dialect), dialect, greet=False)
-    daemon = manager.start()
-    daemon.agents.append(agent)
-    if dialect == "postfix":
-        agent.read_greeting()
-    agent.in_step()
+    with Agent(manager.path(dialect), dialect, greet=False) as agent:
+        manager.start()
+        if dialect == "postfix":
+            agent.read_greeting()
+        agent.in_step()
 
 
 # Telling.
@@ -183,16 +182,16 @@ def test_leaving_when_nobody_comes(start):
     assert daemon.notified("STOPPING") == ["1"]
 
 
-def test_staying_while_somebody_or_something_is_there(start, dialect):
+def test_staying_while_somebody_or_something_is_there(start):
     daemon = start(max_idle="1s")
-    agent = daemon.agent(dialect)
-    time.sleep(2.5)
+    agent = daemon.agent()
+    time.sleep(2.0)
     assert daemon.poll() is None, "it left with an agent connected"
     agent.park("endpoint")
     agent.close()
-    time.sleep(2.5)
+    time.sleep(2.0)
     assert daemon.poll() is None, "it left with a connection parked"
-    agent = daemon.agent(dialect)
+    agent = daemon.agent()
     agent.find_endp("endpoint").close()
     agent.close()
     assert daemon.wait_exit(10.0) == 0
@@ -200,16 +199,13 @@ def test_staying_while_somebody_or_something_is_there(start, dialect):
 
 
 def test_the_next_start_serves_who_came_while_it_was_gone(manager, dialect):
-    for _ in range(3):
-        daemon = manager.start({"max_idle": "1s"})
-        daemon.wait_exit(10.0)
-        waiting = Agent(manager.path(dialect), dialect, greet=False)
-        daemon = manager.start({"max_idle": "1s"})
+    daemon = manager.start({"max_idle": "1s"})
+    daemon.wait_exit(10.0)
+    with Agent(manager.path(dialect), dialect, greet=False) as waiting:
+        manager.start({"max_idle": "1s"})
         if dialect == "postfix":
             waiting.read_greeting()
         waiting.in_step()
-        waiting.close()
-        daemon.stop()
 
 
 @pytest.mark.parametrize("number", [15, 2], ids=["SIGTERM", "SIGINT"])

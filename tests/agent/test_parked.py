@@ -8,17 +8,19 @@ import time
 
 import pytest
 
+import lists
 from connection import identity
 from protocol import FAIL, OK, Agent
 
 
 @pytest.fixture
-def agent(daemon, dialect):
-    return daemon.agent(dialect)
+def agent(daemon):
+    return daemon.agent()
 
 
-def sleep_until(moment: float) -> None:
-    time.sleep(max(0.0, moment - time.monotonic()))
+def outlive_a_second() -> None:
+    """What was saved for one second until now has come to its end."""
+    time.sleep(1.1)
 
 
 # How long they live. Lower bounds are exact; upper bounds are generous, for machines with other
@@ -34,9 +36,9 @@ def test_a_connection_lives_as_long_as_it_was_saved_for(agent):
         assert found.identity == longer.identity
 
 
-def test_no_longer_than_the_limit(start, dialect):
+def test_no_longer_than_the_limit(start):
     daemon = start(connection_cache_ttl_limit="1s")
-    agent = daemon.agent(dialect)
+    agent = daemon.agent()
     agent.in_step()
     before = daemon.count_fds()
     began = time.monotonic()
@@ -51,25 +53,23 @@ def test_no_longer_than_the_limit(start, dialect):
 
 
 def test_a_binding_lives_as_long_as_it_was_saved_for(agent):
-    start = time.monotonic()
     agent.bind("destination", "endpoint", "short", ttl=1)
     agent.bind("destination", "endpoint", "long", ttl=600)
     agent.bind("other", "endpoint", ttl=1)
     connection = agent.park("endpoint")
-    sleep_until(start + 2.5)
+    outlive_a_second()
     assert agent.find_dest("other").status == FAIL
     with agent.find_dest("destination") as found:
         assert tuple(found) == (OK, (b"long", b""), connection.identity)
 
 
 def test_saving_a_binding_again_renews_it(agent):
-    start = time.monotonic()
     agent.bind("for longer", "endpoint", "property", ttl=1)
     agent.bind("for longer", "endpoint", "property", ttl=600)
     agent.bind("for shorter", "endpoint", "property", ttl=600)
     agent.bind("for shorter", "endpoint", "property", ttl=1)
     connection = agent.park("endpoint")
-    sleep_until(start + 2.5)
+    outlive_a_second()
     assert agent.find_dest("for shorter").status == FAIL
     with agent.find_dest("for longer") as found:
         assert found.identity == connection.identity
@@ -77,10 +77,9 @@ def test_saving_a_binding_again_renews_it(agent):
 
 def test_a_renewed_binding_that_had_ended_begins_anew(agent):
     """At the end of the line, that is."""
-    start = time.monotonic()
     agent.bind("destination", "first", ttl=1)
     agent.bind("destination", "second", ttl=600)
-    sleep_until(start + 2.5)
+    outlive_a_second()
     agent.bind("destination", "first", ttl=600)
     wanted = [agent.park("second"), agent.park("first")]
     for connection in wanted:
@@ -90,14 +89,30 @@ def test_a_renewed_binding_that_had_ended_begins_anew(agent):
 
 def test_an_expired_connection_does_not_block_the_one_behind_it(agent):
     """Deadlines need not be in the order of the line."""
-    start = time.monotonic()
     parked = [agent.park("endpoint", ttl=ttl) for ttl in (1, 600, 1, 600, 1)]
     agent.bind("destination", "endpoint")
-    sleep_until(start + 2.5)
+    outlive_a_second()
     for connection in (parked[1], parked[3]):
         with agent.find_dest("destination") as found:
             assert found.identity == connection.identity
     assert agent.find_dest("destination").status == FAIL
+
+
+def test_not_found_in_the_moment_of_its_end(daemon, agent):
+    """Even if the find is read before the clock: the end came first."""
+    agent.bind("bound for long", "parked for long")
+    agent.bind("bound for long", "parked for a second")
+    agent.bind("bound for a second", "parked for long", ttl=1)
+    agent.park("parked for a second", ttl=1)
+    daemon.suspend()
+    outlive_a_second()
+    for label in ("bound for long", "bound for a second"):
+        agent.send_list(lists.find_dest(label))
+    agent.send_list(lists.find_endp("parked for a second"))
+    daemon.resume()
+    assert agent.read_answer(2)[0] == FAIL
+    assert agent.read_answer(2)[0] == FAIL
+    assert agent.read_answer(1)[0] == FAIL
 
 
 # What they may not do: hang up, or say anything.
