@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rig import BUILD, REPO, Machine
+from rig import REPO, Machine
 
 VERSION = re.search(r"(?m)^VERSION := (\S+)", (REPO / "Makefile").read_text())[1]
-DEBS = BUILD / "deb"
 PARKED = 1000
 
 # What a life of a package leaves behind on any system: the logs and records of dpkg, systemd and their triggers.
@@ -47,11 +46,19 @@ print("found", flush=True)
 
 
 def make_packages(where: Path) -> Path:
-    """`make deb` into a build folder. Unit tests have a place of their own."""
+    """`make deb` into a build folder. Unit tests have a place of their own.
+
+    They are made from the last commit, however the binaries for the other tests were built: once is enough."""
+    commit = subprocess.run(["git", "-C", REPO, "rev-parse", "HEAD"], check=True, text=True,
+                            stdout=subprocess.PIPE).stdout
+    stamp = where / "deb/commit"
+    if stamp.exists() and stamp.read_text() == commit:
+        return where / "deb"
     result = subprocess.run(["make", "-C", REPO, "--no-print-directory", "deb", f"B={where}"], text=True,
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600,
                             env={**os.environ, "DEB_BUILD_OPTIONS": "nocheck"})
     assert result.returncode == 0, result.stdout[-3000:]
+    stamp.write_text(commit)
     return where / "deb"
 
 
@@ -66,7 +73,7 @@ def packages() -> Path:
     for tool in ("dpkg-buildpackage", "dh", "lintian"):
         if not shutil.which(tool):
             pytest.skip(f"needs {tool}: sh packaging/deps package")
-    return make_packages(BUILD)
+    return make_packages(REPO / "build")
 
 
 @pytest.fixture
