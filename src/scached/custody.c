@@ -259,6 +259,13 @@ bool custody_hurry(struct custody *custody) {
         return true;
 }
 
+bool custody_make_room(struct custody *custody) {
+        bool made_room = cache_let_one_go(custody->cache, DEPARTURE_LIMIT);
+
+        (void) custody_let_go(custody);
+        return custody_hurry(custody) || made_room;
+}
+
 size_t custody_leaving(const struct custody *custody) {
         return custody->n_leaving;
 }

@@ -49,5 +49,9 @@ bool custody_let_go(struct custody *custody);
 /* Wait no longer for the peer that has had most time to hang up. Returns false if none is waited for. */
 bool custody_hurry(struct custody *custody);
 
+/* Something found no descriptor or memory: let the connection nearest to its end go, and wait for one peer less. Returns whether
+ * there was any. */
+bool custody_make_room(struct custody *custody);
+
 /* Connections that wait for their peer to hang up. */
 size_t custody_leaving(const struct custody *custody);

@@ -134,6 +134,9 @@ static int refuse_exhausted(struct agent *agent, enum request request, struct sl
         journal_say(agent->server->journal, EXHAUSTED, &subject,
                 "Could not save a connection for agent %i of user %u: %s.", (int) agent->pid, agent->uid,
                 strerror(-error));
+
+        /* For whoever asks next. */
+        (void) custody_make_room(agent->server->custody);
         return refuse(agent, request, STATUS_FAIL);
 }
 

@@ -65,10 +65,7 @@ static void make_room(struct listeners *listeners, int error) {
                 return;
         }
 
-        listeners->made_room = cache_let_one_go(server->cache, DEPARTURE_LIMIT);
-        custody_let_go(server->custody);
-        if (custody_hurry(server->custody))
-                listeners->made_room = true;
+        listeners->made_room = custody_make_room(server->custody);
         if (!listeners->made_room)
                 rest(listeners);
 }
