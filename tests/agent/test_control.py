@@ -274,6 +274,6 @@ def test_a_list_of_18000_keeps_nobody_waiting(full_daemon):
             break
     print(f"\nslowest request without and with lists, in us: {seen}; {n_lists} lists")
     assert n_lists > 0
-    if min(without for without, _ in seen) > limit_us / 2:
+    if seen[-1][1] >= limit_us and min(without for without, _ in seen) > limit_us / 2:
         pytest.skip(f"the machine is too busy to tell: (without lists, with lists) in us: {seen}")
     assert seen[-1][1] < limit_us, f"(without lists, with lists) in us: {seen}"
