@@ -9,6 +9,7 @@ They are started by this process, so they run where it runs: with its processor 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import select
@@ -18,7 +19,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Callable, Optional, Sequence
 
 TESTS = Path(__file__).resolve().parents[1]
 TIMEOUT = 20.0
@@ -37,21 +38,16 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def with_descriptors(fds: Sequence[int], first: int, set_pid: bool = False):
-    """What a child does before exec: these descriptors under the numbers from `first` on, nothing else open."""
+def with_descriptors(fds: Sequence[int], first: int) -> Callable[[], None]:
+    """What a child does before exec: these descriptors under the numbers from `first` on, and nothing above them."""
     def prepare() -> None:
-        spare = [os.dup(fd) if fd >= first + len(fds) else _dup_above(fd, first + len(fds)) for fd in fds]
+        above = first + len(fds)
+        # First out of the way of the numbers they go to, then there.
+        spare = [fcntl.fcntl(fd, fcntl.F_DUPFD, above) for fd in fds]
         for number, fd in enumerate(spare, first):
             os.dup2(fd, number)
-        os.closerange(first + len(fds), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        if set_pid:
-            os.environb[b"LISTEN_PID"] = str(os.getpid()).encode()
+        os.closerange(above, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     return prepare
-
-
-def _dup_above(fd: int, number: int) -> int:
-    import fcntl
-    return fcntl.fcntl(fd, fcntl.F_DUPFD, number)
 
 
 class Server:
@@ -129,9 +125,9 @@ class Scached(Child):
                    "-o", f"connection_cache_ttl_limit={TTL_LIMIT}", "-o", f"agent_limit={agents}"]
         for option in options:
             command += ["-o", option]
-        with listen(Path(self.path)) as listener:
+        with listen(Path(self.path)) as listener, open(folder / "stderr", "wb") as stderr:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, close_fds=False,
+                command, stdin=subprocess.DEVNULL, stderr=stderr, close_fds=False,
                 preexec_fn=with_descriptors([listener.fileno()], 3),
                 env={"PATH": "/usr/bin:/bin", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "postfix",
                      "NOTIFY_SOCKET": str(folder / "notify.sock")})
