@@ -1,0 +1,131 @@
+"""Postfix switched over to scached and back, as one command each: `scachectl postfix enable`, `... disable`."""
+
+import pytest
+
+from mail import Postfix, Sink
+
+SERVICE_NAME = "connection_cache_service_name"
+UNIT = "scached-postfix.socket"
+SECOND_UNIT = "scached-postfix@var-spool-postfix\\x2dtwo.socket"
+SECOND_SERVICE = "scached@var-spool-postfix\\x2dtwo.service"
+
+
+@pytest.fixture
+def host(fresh_machine):
+    fresh_machine.install()
+    return fresh_machine
+
+
+def parameter(postfix: Postfix, name: str = SERVICE_NAME) -> str:
+    return postfix.machine.run(["postconf", "-c", postfix.config_directory, "-h", name]).stdout.strip()
+
+
+def check(postfix: Postfix) -> None:
+    """`postfix check` says nothing, and nothing about the cache has been warned of."""
+    result = postfix.machine.run(["postfix", "-c", postfix.config_directory, "check"])
+    assert (result.stdout, result.stderr) == ("", "")
+    assert postfix.warnings() == []
+
+
+def reused(postfix: Postfix, count: int = 10) -> int:
+    deliveries = postfix.wait_delivered(postfix.send(count))
+    return sum(delivery.conn_use >= 2 for delivery in deliveries)
+
+
+def active(machine, unit: str) -> bool:
+    return machine.show(unit, "ActiveState")["ActiveState"] == "active"
+
+
+def switch(machine, *arguments: str) -> str:
+    result = machine.run(["scachectl", "postfix", *arguments])
+    assert result.stderr == ""
+    return result.stdout
+
+
+def test_one_instance_over_and_back(host):
+    postfix = Postfix(host)
+    postfix.start()
+    before = host.read("/etc/postfix/main.cf")
+    with Sink(host):
+        said = switch(host, "enable")
+        assert "a lookup works" in said and "reloaded" in said and UNIT in said
+        assert parameter(postfix) == "scached" and active(host, UNIT)
+        assert reused(postfix) >= 5
+        assert active(host, "scached.service")
+        check(postfix)
+
+        # Said twice is done once.
+        assert "reloaded" not in switch(host, "enable")
+
+        assert "reloaded" in switch(host, "disable")
+        assert host.read("/etc/postfix/main.cf") == before
+        assert not active(host, UNIT)
+        assert host.show(UNIT, "UnitFileState")["UnitFileState"] == "disabled"
+        assert host.run("test -e /var/spool/postfix/private/scached", check=False).returncode != 0
+        assert reused(postfix) >= 5, "Postfix's own cache is back"
+        check(postfix)
+        switch(host, "disable")
+
+
+def test_two_instances_do_not_share_what_they_park(host):
+    first = Postfix(host)
+    first.start()
+    second = Postfix(host, "postfix-two")   # with the same relay: the labels are the same, too
+    second.start()
+    with Sink(host):
+        switch(host, "enable")
+        assert parameter(first) == parameter(second) == "scached"
+        assert active(host, UNIT) and active(host, SECOND_UNIT)
+        host.systemctl("stop", "scached.service")
+        assert reused(second) >= 5
+        assert active(host, SECOND_SERVICE) and not active(host, "scached.service")
+        assert reused(first) >= 5
+        check(first)
+        check(second)
+
+        switch(host, "disable", "--config-directory", second.config_directory)
+        assert (parameter(first), parameter(second)) == ("scached", "scache")
+        assert not active(host, SECOND_UNIT) and not active(host, SECOND_SERVICE)
+
+        switch(host, "enable", "--config-directory", second.config_directory)
+        switch(host, "disable")
+        assert parameter(first) == parameter(second) == "scache"
+        assert not active(host, UNIT) and not active(host, SECOND_UNIT)
+        check(first)
+        check(second)
+
+
+def test_service_that_runs_for_other_agents(host):
+    postfix = Postfix(host)
+    postfix.start()
+    host.systemctl("enable", "--now", "scached.socket", "scached-control.socket")
+    host.run(["scachectl", "status"])
+    assert active(host, "scached.service")
+    assert "scached.service: stopped" in switch(host, "enable")
+    assert active(host, UNIT)
+    host.run(["scachectl", "status"])
+
+
+def test_before_36_there_is_no_greeting(host):
+    postfix = Postfix(host, mail_version="3.5.9")
+    postfix.start()
+    assert "older than 3.6" in switch(host, "enable")
+    assert host.show(UNIT, "FileDescriptorName")["FileDescriptorName"] == "postfix-legacy"
+    switch(host, "disable")
+    assert host.show(UNIT, "FileDescriptorName")["FileDescriptorName"] == "postfix"
+    assert host.run("ls /etc/systemd/system", check=False).stdout.count("scached") == 0
+
+
+def test_nothing_is_switched_to_what_does_not_work(host):
+    postfix = Postfix(host)
+    postfix.start()
+    host.systemctl("mask", "scached.service")
+    result = host.run(["scachectl", "postfix", "enable"], check=False)
+    assert result.returncode == 69 and "Could not start scached-postfix.socket" in result.stderr
+    assert parameter(postfix) == "scache"
+
+
+def test_only_root_may(host):
+    Postfix(host).start()
+    result = host.run(["scachectl", "postfix", "enable"], user="nobody", check=False)
+    assert result.returncode == 77 and "Only root" in result.stderr
