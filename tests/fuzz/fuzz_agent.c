@@ -124,8 +124,7 @@ static uint64_t on_round(void *userdata) {
 
         wait_us = agents_take_turns(server->agents);
         (void) cache_expire(server->cache, loop_now(server->loop), 16);
-        custody_let_go(server->custody);
-        return wait_us;
+        return custody_let_go(server->custody) ? 0 : wait_us;
 }
 
 static void start(struct world *world, uint8_t setup) {
@@ -411,7 +410,8 @@ static void stop(struct world *world) {
         agents_free(server->agents);
         while (cache_let_one_go(server->cache, DEPARTURE_FLUSHED))
                 ;
-        custody_let_go(server->custody);
+        while (custody_let_go(server->custody))
+                ;
         custody_free(server->custody);
         cache_free(server->cache);
         loop_free(server->loop);
