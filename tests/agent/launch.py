@@ -270,8 +270,8 @@ class ServiceManager:
         for daemon in self.daemons:
             try:
                 daemon.close()
-            except AssertionError as error:
-                errors.append(str(error))
+            except Exception as error:
+                errors.append(f"{daemon}: {error}")
         self._stop.close()
         self._thread.join(DEFAULT_TIMEOUT)
         self.clear_store()
