@@ -56,7 +56,9 @@ class Control:
             answer = self.request(name, **attributes, cursor=cursor)
             if answer[0] != ("status", "0"):
                 raise ProtocolError(f"{name} {attributes} was answered with {answer}")
-            cursor = dict(answer).get("cursor")
+            before, cursor = cursor, dict(answer).get("cursor")
+            if cursor is not None and cursor == before:
+                raise ProtocolError(f"the walk stands still at {cursor}")
             yield [attribute for attribute in answer[1:] if attribute[0] != "cursor"]
             if cursor is None:
                 return

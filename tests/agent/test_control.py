@@ -131,6 +131,14 @@ def test_pages_are_bounded(daemon, control):
         assert {entry["endpoint"] for entry in entries} >= set(labels)
 
 
+def test_what_is_left_out_counts(daemon, control):
+    """A page ends after so many entries that were looked at, be none of them shown."""
+    agent = daemon.agent("native")
+    for i in range(3000):
+        agent.bind(f"destination {i % 4}", f"endpoint {i}")
+    assert len(list(control.pages("list", kind="bindings", destination="nothing"))) >= 3
+
+
 def test_changes_during_a_walk(daemon, control):
     """What stays is shown, whatever comes and goes between two pages: here, what was shown last."""
     agent = daemon.agent("native")
