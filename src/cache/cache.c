@@ -171,7 +171,8 @@ int cache_save_destination(struct cache *cache, const struct binding_details *de
 
         destination = destination_find(cache, details->uid, details->destination);
         if (destination) {
-                struct binding *binding = binding_find(destination, details->endpoint, details->property);
+                struct binding *binding =
+                        binding_find(cache, destination, details->endpoint, details->property);
 
                 if (binding) {
                         cache->recent_endpoint = binding->endpoint;

@@ -6,6 +6,9 @@
 /* What malloc(3) adds to a block, header and rounding, on average. */
 #define BLOCK_OVERHEAD 16
 
+/* From this size on, properties of bindings are told apart by a hash first. */
+#define LONG_PROPERTY 256
+
 /* Who is looked for in a table. */
 struct label_key {
         uid_t uid;
@@ -67,13 +70,18 @@ struct destination *destination_find(const struct cache *cache, uid_t uid, struc
         return entry ? CONTAINER_OF(entry, struct destination, by_label) : NULL;
 }
 
-struct binding *binding_find(
-        const struct destination *destination, struct slice endpoint, struct slice property) {
+static uint32_t property_hash(const struct cache *cache, struct slice property) {
+        return property.size >= LONG_PROPERTY ? (uint32_t) siphash13(&cache->key, property) : 0;
+}
+
+struct binding *binding_find(const struct cache *cache, const struct destination *destination,
+        struct slice endpoint, struct slice property) {
+        uint32_t hash = property_hash(cache, property);
         struct binding *binding;
 
         /* By the label, not by the endpoint: to look that up would cost more than most of these walks do. */
         TAILQ_FOREACH (binding, &destination->bindings, siblings)
-                if (slice_equal(binding_property(binding), property) &&
+                if (binding->property_hash == hash && slice_equal(binding_property(binding), property) &&
                         slice_equal(binding_endpoint(binding), endpoint))
                         return binding;
 
@@ -246,7 +254,10 @@ int binding_new(struct cache *cache, const struct binding_details *details) {
         if (!binding)
                 return -ENOMEM;
 
-        *binding = (struct binding){ .property_size = (uint32_t) details->property.size };
+        *binding = (struct binding){
+                .property_size = (uint32_t) details->property.size,
+                .property_hash = property_hash(cache, details->property),
+        };
         put_string(binding->property, details->property);
 
         r = endpoint_hold(cache, details->uid, details->endpoint, &binding->endpoint);

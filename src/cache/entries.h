@@ -35,6 +35,8 @@ struct binding {
         struct endpoint *endpoint;
         uint64_t id;
         uint32_t property_size;
+        uint32_t
+                property_hash; /* of a long one: 1,024 that differ only at their ends must not be compared whole */
         char property[];
 };
 
@@ -60,8 +62,8 @@ uint64_t connection_bytes(size_t property_size, size_t farewell_size);
 
 struct endpoint *endpoint_find(const struct cache *cache, uid_t uid, struct slice label);
 struct destination *destination_find(const struct cache *cache, uid_t uid, struct slice label);
-struct binding *binding_find(
-        const struct destination *destination, struct slice endpoint, struct slice property);
+struct binding *binding_find(const struct cache *cache, const struct destination *destination,
+        struct slice endpoint, struct slice property);
 
 /* Make a connection of an endpoint, at its place by age. Returns -ENOMEM. */
 int connection_new(struct cache *cache, const struct connection_details *details, struct connection **ret);

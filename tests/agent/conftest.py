@@ -9,7 +9,7 @@ import pytest
 
 import launch
 from connection import DEFAULT_TIMEOUT, Connection
-from daemon import Daemon
+from daemon import Daemon, binary
 from launch import ServiceManager, patience
 
 launch.raise_descriptor_limit()
@@ -91,3 +91,16 @@ def dialect(request) -> str:
 def root() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to be several users")
+
+
+def pytest_configure(config) -> None:
+    config.addinivalue_line("markers", "plain_build: looks at the plain build, whatever the one under test; left out "
+                                       "where that has sanitizers")
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    if b"__asan_init" not in binary().read_bytes():
+        return
+    left_out = [item for item in items if item.get_closest_marker("plain_build")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)

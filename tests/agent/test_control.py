@@ -262,9 +262,8 @@ def slowest_request(daemon, meanwhile=lambda: None) -> int:
 
 
 def test_a_list_of_18000_keeps_nobody_waiting(full_daemon):
-    """10 agents go on as if nothing was: no request takes longer than 10 ms while lists run. Other programs may
-    delay a request as well, so the best of some tries counts (a list that is in the way is in the way each time),
-    and none where requests are as slow without any list."""
+    """10 agents go on as if nothing was: lists make no request take 10 ms longer. Other programs may delay a request
+    as well, so the best of some tries counts: a list that is in the way is in the way each time."""
     limit_us = 10_000 * patience()
     n_lists = 0
 
@@ -278,10 +277,8 @@ def test_a_list_of_18000_keeps_nobody_waiting(full_daemon):
     seen = []
     for _ in range(6):
         seen.append((slowest_request(full_daemon), slowest_request(full_daemon, list_all)))
-        if seen[-1][1] < limit_us:
+        if seen[-1][1] - seen[-1][0] < limit_us:
             break
     print(f"\nslowest request without and with lists, in us: {seen}; {n_lists} lists")
     assert n_lists > 0
-    if seen[-1][1] >= limit_us and min(without for without, _ in seen) > limit_us / 2:
-        pytest.skip(f"the machine is too busy to tell: (without lists, with lists) in us: {seen}")
-    assert seen[-1][1] < limit_us, f"(without lists, with lists) in us: {seen}"
+    assert seen[-1][1] - seen[-1][0] < limit_us, f"(without lists, with lists) in us: {seen}"

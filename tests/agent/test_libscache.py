@@ -90,8 +90,6 @@ def test_cycles_on_postfix_scache():
 @pytest.fixture(scope="module")
 def thread_sanitized(tmp_path_factory) -> Path:
     """The library and the cycles as one program, watched by ThreadSanitizer."""
-    if is_sanitized():
-        pytest.skip("another sanitizer is at work")
     program = tmp_path_factory.mktemp("tsan") / "cycles"
     result = subprocess.run(
         ["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-g", "-fsanitize=thread", f"-I{launch.REPOSITORY}/src",
@@ -103,6 +101,7 @@ def thread_sanitized(tmp_path_factory) -> Path:
     return program
 
 
+@pytest.mark.plain_build
 @pytest.mark.parametrize("dialect", ["native", "postfix"])
 def test_threads_across_restarts(make_manager, thread_sanitized, dialect):
     """8 threads, 10,000 cycles each, while the service is restarted: no error reaches a caller."""
@@ -157,14 +156,13 @@ def test_abi():
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    if is_sanitized():
-        pytest.skip("what is installed is the plain build")
     root = tmp_path_factory.mktemp("installed")
     run("make", "-s", "-C", launch.REPOSITORY, f"B={launch.build_folder()}", f"DESTDIR={root}", "prefix=/opt/scached",
         "install", timeout=300.0)
     return root
 
 
+@pytest.mark.plain_build
 @pytest.mark.parametrize("compiler", [
     ["cc", "-std=c11"], ["clang", "-std=c11"], ["c++", "-std=c++17", "-x", "c++"],
     ["clang++", "-std=c++17", "-x", "c++"]], ids=lambda words: f"{words[0]} {words[1]}")

@@ -299,10 +299,10 @@ def test_nobody_listens(make_manager, arguments, unit):
 
 def test_no_permission(tool, daemon, root):
     os.chmod(daemon.path("control"), 0o600)
+    # Another user may not get at what was built here, but the folder with the sockets is open to all.
+    tool.binary = shutil.copy(tool.binary, tool.manager.folder / "scachectl")
     said = subprocess.run(["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", *tool.command("status")],
                           text=True, capture_output=True)
-    if "No such file" in said.stderr:
-        pytest.skip("another user cannot run what was built here")
     assert said.returncode == 77 and 'group "scache"' in one_sentence(said)
 
 
