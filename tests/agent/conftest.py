@@ -9,8 +9,8 @@ import pytest
 
 import launch
 from connection import DEFAULT_TIMEOUT, Connection
-from daemon import Daemon, binary
-from launch import ServiceManager, patience
+from daemon import Daemon
+from launch import ServiceManager, binary, patience
 
 launch.raise_descriptor_limit()
 
