@@ -10,7 +10,10 @@ struct slice {
         size_t size;
 };
 
-#define SLICE(literal) ((struct slice){ (literal), sizeof(literal) - 1 })
+/* The bytes of a string literal, its NUL left out; the first form in the initialiser of something static. */
+#define SLICE_INIT(literal) \
+        { (literal), sizeof(literal) - 1 }
+#define SLICE(literal) ((struct slice) SLICE_INIT(literal))
 
 /* The bytes of a string, its NUL left out. */
 static inline struct slice slice_of(const char *string) {

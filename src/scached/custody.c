@@ -225,21 +225,24 @@ static void await_answer(struct custody *custody, struct connection *connection)
                 set_timer(custody, connection->deadline.at_us);
 }
 
-bool custody_let_go(struct custody *custody) {
-        struct statistics_counters *total = &custody->statistics->total;
+static void count_departure(struct statistics_counters *total, enum departure why) {
         uint64_t *const counters[_DEPARTURE_MAX] = {
                 [DEPARTURE_EXPIRED] = &total->connections_expired,
                 [DEPARTURE_LIMIT] = &total->connections_evicted,
                 [DEPARTURE_FLUSHED] = &total->connections_flushed,
         };
 
+        (*counters[why])++;
+}
+
+bool custody_let_go(struct custody *custody) {
         for (unsigned i = 0; i < LET_GO_BATCH; i++) {
                 struct connection *connection = cache_next_departed(custody->cache);
 
                 if (!connection)
                         return false;
 
-                (*counters[connection->departure])++;
+                count_departure(&custody->statistics->total, (enum departure) connection->departure);
                 if (say_farewell(custody, connection))
                         await_answer(custody, connection);
                 else

@@ -21,14 +21,14 @@ enum verdict {
         STATUS_FAIL = 2, /* well-formed, and could not be done */
 };
 
-#define NAME_REQUEST  "request"
-#define NAME_TTL      "ttl"
-#define NAME_LABEL    "label"
-#define NAME_PROPERTY "property"
 #define NAME_DUMMY    "dummy"
 #define NAME_STATUS   "status"
-#define NAME_HANDOVER "handover"
-#define NAME_FAREWELL "farewell"
+#define NAME_REQUEST  SLICE_INIT("request")
+#define NAME_TTL      SLICE_INIT("ttl")
+#define NAME_LABEL    SLICE_INIT("label")
+#define NAME_PROPERTY SLICE_INIT("property")
+#define NAME_HANDOVER SLICE_INIT("handover")
+#define NAME_FAREWELL SLICE_INIT("farewell")
 
 /* Who may find what is saved, where users share. No user has this id (POSIX: -1 is "no change" to chown(2)). */
 #define UID_EVERYONE ((uid_t) -1)
@@ -43,28 +43,31 @@ enum request {
         _REQUEST_INVALID = -1,
 };
 
-/* The attributes of each request after its name, in their order, and one that may follow. */
+/* The attributes of each request in their order: those that must be there, then one that may, if any. */
 static const struct {
-        const char *name;
-        const char *attributes[WIRE_ATTRIBUTES_MAX];
-        size_t n_attributes;
-        const char *option;
+        struct slice name;
+        struct slice attributes[WIRE_ATTRIBUTES_MAX];
+        size_t n_attributes; /* that must be there */
+        bool has_option;
         size_t n_properties; /* in the answer */
 } requests[_REQUEST_MAX] = {
-        [REQUEST_SAVE_ENDPOINT] = { "save_endp", { NAME_REQUEST, NAME_TTL, NAME_LABEL, NAME_PROPERTY }, 4,
-                NAME_FAREWELL, 0 },
-        [REQUEST_FIND_ENDPOINT] = { "find_endp", { NAME_REQUEST, NAME_LABEL }, 2, NAME_HANDOVER, 1 },
-        [REQUEST_SAVE_DESTINATION] = { "save_dest",
-                { NAME_REQUEST, NAME_TTL, NAME_LABEL, NAME_PROPERTY, NAME_LABEL }, 5, NULL, 0 },
-        [REQUEST_FIND_DESTINATION] = { "find_dest", { NAME_REQUEST, NAME_LABEL }, 2, NAME_HANDOVER, 2 },
-        [REQUEST_SAVE] = { "save",
-                { NAME_REQUEST, NAME_TTL, NAME_LABEL, NAME_PROPERTY, NAME_LABEL, NAME_PROPERTY }, 6,
-                NAME_FAREWELL, 0 },
+        [REQUEST_SAVE_ENDPOINT] = { SLICE_INIT("save_endp"),
+                { NAME_REQUEST, NAME_TTL, NAME_LABEL, NAME_PROPERTY, NAME_FAREWELL }, 4, true, 0 },
+        [REQUEST_FIND_ENDPOINT] = { SLICE_INIT("find_endp"), { NAME_REQUEST, NAME_LABEL, NAME_HANDOVER }, 2,
+                true, 1 },
+        [REQUEST_SAVE_DESTINATION] = { SLICE_INIT("save_dest"),
+                { NAME_REQUEST, NAME_TTL, NAME_LABEL, NAME_PROPERTY, NAME_LABEL }, 5, false, 0 },
+        [REQUEST_FIND_DESTINATION] = { SLICE_INIT("find_dest"), { NAME_REQUEST, NAME_LABEL, NAME_HANDOVER },
+                2, true, 2 },
+        [REQUEST_SAVE] = { SLICE_INIT("save"),
+                { NAME_REQUEST, NAME_TTL, NAME_LABEL, NAME_PROPERTY, NAME_LABEL, NAME_PROPERTY,
+                        NAME_FAREWELL },
+                6, true, 0 },
 };
 
 static enum request request_from_name(struct slice name) {
         for (int i = 0; i < _REQUEST_MAX; i++)
-                if (slice_equal(name, slice_of(requests[i].name)))
+                if (slice_equal(name, requests[i].name))
                         return (enum request) i;
 
         return _REQUEST_INVALID;
@@ -83,14 +86,12 @@ static struct slice option_of(enum request request, const struct wire_list *list
 
 /* Has the list the attributes of this request, and maybe its option? */
 static bool is_well_formed(enum request request, const struct wire_list *list) {
-        const char *names[WIRE_ATTRIBUTES_MAX];
         size_t n = requests[request].n_attributes;
 
-        memcpy(names, requests[request].attributes, sizeof(names));
-        if (requests[request].option && list->n_attributes == n + 1)
-                names[n++] = requests[request].option;
+        if (requests[request].has_option && list->n_attributes == n + 1)
+                n++;
 
-        return wire_list_is(list, names, n);
+        return wire_list_is(list, requests[request].attributes, n);
 }
 
 static uid_t scope_of(const struct agent *agent) {
@@ -106,7 +107,7 @@ static int answer(struct agent *agent, enum verdict verdict, const struct slice 
         wire_buffer_clear(scratch);
         r = wire_put_number(scratch, SLICE(NAME_STATUS), (uint64_t) verdict);
         for (size_t i = 0; r >= 0 && i < n_properties; i++)
-                r = wire_put(scratch, SLICE(NAME_PROPERTY), properties[i]);
+                r = wire_put(scratch, (struct slice) NAME_PROPERTY, properties[i]);
         if (r >= 0)
                 r = wire_put_end(scratch);
         if (r < 0) {
@@ -149,24 +150,43 @@ static int refuse_descriptors(struct agent *agent, enum request request, struct 
         return refuse(agent, request, STATUS_BAD);
 }
 
+static int refuse_without_descriptor(struct agent *agent, enum request request, struct slice label) {
+        struct journal_subject subject = agent_subject(agent, label);
+
+        journal_say(agent->server->journal, DESCRIPTOR_MISSING, &subject,
+                "Agent %i of user %u asked to save a connection, but sent no descriptor for it.",
+                (int) agent->pid, agent->uid);
+        return refuse(agent, request, STATUS_FAIL);
+}
+
+static int refuse_no_socket(struct agent *agent, enum request request, struct slice label) {
+        struct journal_subject subject = agent_subject(agent, label);
+
+        journal_say(agent->server->journal, DESCRIPTOR_REFUSED, &subject,
+                "Agent %i of user %u sent a descriptor that is not a socket: refused.", (int) agent->pid,
+                agent->uid);
+        return refuse(agent, request, STATUS_FAIL);
+}
+
 static int refuse_malformed(struct agent *agent, enum request request) {
         struct journal_subject subject = agent_subject(agent, (struct slice){});
 
         journal_say(agent->server->journal, REQUEST_MALFORMED, &subject,
                 "Agent %i of user %u sent a malformed %s request.", (int) agent->pid, agent->uid,
-                request == _REQUEST_INVALID ? "(unnamed)" : requests[request].name);
+                request == _REQUEST_INVALID ? "(unnamed)" : requests[request].name.data);
         return refuse(agent, request, STATUS_BAD);
 }
 
 /* Note what an exchange did, where somebody asked to see it. Labels are shown, properties never. */
 static void trace(const struct agent *agent, enum request request, struct slice label, const char *outcome) {
-        struct journal_subject subject = agent_subject(agent, label);
+        struct journal_subject subject;
 
         if (!journal_is_verbose(agent->server->journal))
                 return;
 
+        subject = agent_subject(agent, label);
         journal_say(agent->server->journal, TRACE, &subject, "%s %s for agent %i of user %u: %s",
-                requests[request].name, printable(label).text, (int) agent->pid, agent->uid, outcome);
+                requests[request].name.data, printable(label).text, (int) agent->pid, agent->uid, outcome);
 }
 
 /* The time to live that a request asks for, in µs, within the limit. */
@@ -239,16 +259,12 @@ static int save(struct agent *agent, enum request request, const struct wire_lis
                 .deadline_us = usec_add(loop_now(server->loop), ttl_us),
                 .fd = passing->fd,
         };
-        struct journal_subject subject = agent_subject(agent, details.endpoint);
         struct connection *connection;
         int r;
 
         switch (passing->passed) {
         case WIRE_PASSED_NONE:
-                journal_say(server->journal, DESCRIPTOR_MISSING, &subject,
-                        "Agent %i of user %u asked to save a connection, but sent no descriptor for it.",
-                        (int) agent->pid, agent->uid);
-                return refuse(agent, request, STATUS_FAIL);
+                return refuse_without_descriptor(agent, request, details.endpoint);
         case WIRE_PASSED_MANY:
                 return refuse_descriptors(agent, request, details.endpoint);
         case WIRE_PASSED_LOST:
@@ -258,12 +274,8 @@ static int save(struct agent *agent, enum request request, const struct wire_lis
         }
 
         r = custody_check(passing->fd);
-        if (r < 0) {
-                journal_say(server->journal, DESCRIPTOR_REFUSED, &subject,
-                        "Agent %i of user %u sent a descriptor that is not a socket: refused.",
-                        (int) agent->pid, agent->uid);
-                return refuse(agent, request, STATUS_FAIL);
-        }
+        if (r < 0)
+                return refuse_no_socket(agent, request, details.endpoint);
 
         if (!farewell.data && agent->dialect != DIALECT_NATIVE)
                 details.farewell =
@@ -423,7 +435,7 @@ int exchange_list(struct agent *agent, const struct wire_list *list, struct wire
 
         if (is_filler(list))
                 return has_passed ? refuse_descriptors(agent, _REQUEST_INVALID, (struct slice){}) : 0;
-        if (!slice_equal(list->attributes[0].name, SLICE(NAME_REQUEST)))
+        if (!slice_equal(list->attributes[0].name, (struct slice) NAME_REQUEST))
                 return refuse_malformed(agent, _REQUEST_INVALID);
         if (agent->dialect == DIALECT_CONTROL)
                 return control_request(agent, list);

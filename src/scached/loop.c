@@ -19,7 +19,8 @@ struct loop {
         int epoll_fd;
         sd_event *event;
         uint64_t now_us;
-        bool touched; /* sd-event must look at its sources */
+        bool touched;  /* sd-event must look at its sources */
+        bool finished; /* sd_event_exit() has been called and taken effect */
         struct {
                 loop_ready_fn fn;
                 void *userdata;
@@ -136,7 +137,8 @@ static int run_event(struct loop *loop) {
                 r = sd_event_run(loop->event, 0);
                 if (r < 0)
                         return r;
-                if ((r == 0 && !loop->touched) || sd_event_get_state(loop->event) == SD_EVENT_FINISHED)
+                loop->finished = sd_event_get_state(loop->event) == SD_EVENT_FINISHED;
+                if ((r == 0 && !loop->touched) || loop->finished)
                         return 0;
         }
 
@@ -188,7 +190,7 @@ int loop_run_once(struct loop *loop, uint64_t *timeout_us) {
                 r = run_event(loop);
                 if (r < 0)
                         return r;
-                if (sd_event_get_state(loop->event) == SD_EVENT_FINISHED)
+                if (loop->finished)
                         return 0;
         }
 
@@ -204,7 +206,7 @@ int loop_run(struct loop *loop) {
                 r = loop_run_once(loop, &timeout_us);
                 if (r < 0)
                         return r;
-        } while (sd_event_get_state(loop->event) != SD_EVENT_FINISHED);
+        } while (!loop->finished);
 
         r = sd_event_get_exit_code(loop->event, &code);
         return r < 0 ? r : code;

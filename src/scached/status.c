@@ -99,17 +99,20 @@ struct status *status_free(struct status *status) {
 
 void status_touch(struct status *status) {
         const struct server *server = status->server;
-        const struct cache_counts *counts = cache_counts(server->cache);
         const struct statistics_counters *total = &server->statistics.total;
-        const uint64_t looks[] = {
-                agents_count(server->agents),
-                counts->connections,
-                counts->destinations,
-                total->destination_hits + total->destination_misses + total->endpoint_hits +
-                        total->endpoint_misses,
-        };
+        const struct cache_counts *counts;
+        uint64_t looks[ELEMENTSOF(status->looks)];
 
-        if (status->is_due || memcmp(looks, status->looks, sizeof(looks)) == 0)
+        if (status->is_due)
+                return;
+
+        counts = cache_counts(server->cache);
+        looks[0] = agents_count(server->agents);
+        looks[1] = counts->connections;
+        looks[2] = counts->destinations;
+        looks[3] = total->destination_hits + total->destination_misses + total->endpoint_hits +
+                total->endpoint_misses;
+        if (memcmp(looks, status->looks, sizeof(looks)) == 0)
                 return;
         memcpy(status->looks, looks, sizeof(looks));
 

@@ -7,12 +7,10 @@
 
 #define BUFFER_SIZE_MIN 1024
 
-int wire_buffer_reserve(struct wire_buffer *buffer, size_t n) {
+int wire_buffer_make_room(struct wire_buffer *buffer, size_t n) {
         size_t fill = wire_buffer_fill(buffer), size;
         char *data;
 
-        if (n <= wire_buffer_room(buffer))
-                return 0;
         if (n > buffer->limit || fill > buffer->limit - n)
                 return -EMSGSIZE;
 

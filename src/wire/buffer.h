@@ -15,10 +15,6 @@ struct wire_buffer {
 
 #define WIRE_BUFFER_INIT(l) ((struct wire_buffer){ .limit = (l) })
 
-/* Make room for N more bytes at the tail; what is in the buffer may move. Returns -EMSGSIZE if that would be
- * more than the limit, -ENOMEM; then the buffer is as it was. */
-int wire_buffer_reserve(struct wire_buffer *buffer, size_t n);
-
 /* Give the memory back. The buffer stays usable. */
 void wire_buffer_release(struct wire_buffer *buffer);
 
@@ -38,6 +34,15 @@ static inline size_t wire_buffer_fill(const struct wire_buffer *buffer) {
 /* Bytes that fit at the tail without another wire_buffer_reserve(). */
 static inline size_t wire_buffer_room(const struct wire_buffer *buffer) {
         return buffer->size - buffer->end;
+}
+
+/* Where there is too little room, wire_buffer_reserve() ends up here. */
+int wire_buffer_make_room(struct wire_buffer *buffer, size_t n);
+
+/* Make room for N more bytes at the tail; what is in the buffer may move. Returns -EMSGSIZE if that would be
+ * more than the limit, -ENOMEM; then the buffer is as it was. */
+static inline int wire_buffer_reserve(struct wire_buffer *buffer, size_t n) {
+        return n <= wire_buffer_room(buffer) ? 0 : wire_buffer_make_room(buffer, n);
 }
 
 /* N bytes have been written to the tail. */

@@ -6,27 +6,26 @@
 
 size_t wire_parser_feed(struct wire_parser *parser, const char *data, size_t size) {
         while (parser->length == 0 && parser->scanned < size) {
+                size_t scanned = parser->scanned, n_strings = parser->n_strings, end;
                 const char *nul;
-                size_t end;
 
-                nul = memchr(data + parser->scanned, 0, size - parser->scanned);
-                if (!nul) {
-                        parser->scanned = size;
-                        return 0;
-                }
-
-                end = (size_t) (nul - data);
-                parser->scanned = end + 1;
                 /* Names and values alternate: an empty string in the place of a name closes the list. */
-                if (end == parser->start && parser->n_strings % 2 == 0) {
-                        parser->length = parser->scanned;
+                if (data[scanned] == 0 && scanned == parser->start && n_strings % 2 == 0) {
+                        parser->length = parser->scanned = scanned + 1;
                         break;
                 }
 
-                if (parser->n_strings < ELEMENTSOF(parser->ends))
-                        parser->ends[parser->n_strings] = end;
-                parser->n_strings++;
-                parser->start = parser->scanned;
+                nul = memchr(data + scanned, 0, size - scanned);
+                if (!nul) {
+                        parser->scanned = size;
+                        break;
+                }
+
+                end = (size_t) (nul - data);
+                if (n_strings < ELEMENTSOF(parser->ends))
+                        parser->ends[n_strings] = end;
+                parser->n_strings = n_strings + 1;
+                parser->start = parser->scanned = end + 1;
         }
 
         return parser->length;
@@ -47,12 +46,12 @@ void wire_parser_list(const struct wire_parser *parser, const char *data, struct
         }
 }
 
-bool wire_list_is(const struct wire_list *list, const char *const names[], size_t n_names) {
+bool wire_list_is(const struct wire_list *list, const struct slice names[], size_t n_names) {
         if (list->n_attributes != n_names || n_names > WIRE_ATTRIBUTES_MAX)
                 return false;
 
         for (size_t i = 0; i < n_names; i++)
-                if (!slice_equal(list->attributes[i].name, slice_of(names[i])))
+                if (!slice_equal(list->attributes[i].name, names[i]))
                         return false;
 
         return true;

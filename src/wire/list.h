@@ -49,7 +49,7 @@ static inline void wire_parser_reset(struct wire_parser *parser) {
 }
 
 /* Is the list made of just these N names, in this order? */
-bool wire_list_is(const struct wire_list *list, const char *const names[], size_t n_names);
+bool wire_list_is(const struct wire_list *list, const struct slice names[], size_t n_names);
 
 /* Write one attribute, or the end of a list, to a buffer. Errors: -ENOMEM, -EMSGSIZE as wire_buffer_reserve(). */
 int wire_put(struct wire_buffer *buffer, struct slice name, struct slice value);

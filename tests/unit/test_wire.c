@@ -101,7 +101,7 @@ TEST(test_many_attributes) {
 }
 
 TEST(test_list_is) {
-        static const char *const names[] = { "a", "b" };
+        static const struct slice names[] = { SLICE_INIT("a"), SLICE_INIT("b") };
         static const struct {
                 struct slice stream;
                 bool is;
