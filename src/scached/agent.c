@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "scached/custody.h"
+#include "scached/disposal.h"
 #include "scached/exchange.h"
 #include "scached/server.h"
 
@@ -76,7 +77,7 @@ struct agent *agent_free(struct agent *agent) {
         settle_handed(agent);
         if (agent->lent)
                 custody_take_back(agent->server->custody, agent->lent);
-        wire_discard(agent->passing.fd);
+        disposal_close(agent->server->disposal, agent->passing.fd);
         (void) close(agent->fd);
         wire_buffer_release(&agent->input);
         wire_buffer_release(&agent->output);
@@ -182,11 +183,21 @@ static void endless(struct agent *agent) {
                 (int) agent->pid, agent->uid, agent->input.limit);
 }
 
+static void discard(void *userdata, int fd) {
+        disposal_close(userdata, fd);
+}
+
 /* Keep what was passed with the bytes just read. Two for one unit are as wrong as two at once. */
-static void keep_passing(struct agent *agent, const struct wire_passing *passing) {
+static void keep_passing(struct agent *agent, struct wire_passing *passing) {
+        struct disposal *disposal = agent->server->disposal;
+
+        /* At once, so that agents cannot first collect, and then let go of, more than the disposal takes. */
+        if (passing->fd >= 0 && custody_check(passing->fd) < 0)
+                disposal_close(disposal, steal_fd(&passing->fd));
+
         if (agent->passing.passed != WIRE_PASSED_NONE) {
-                wire_discard(agent->passing.fd);
-                wire_discard(passing->fd);
+                disposal_close(disposal, agent->passing.fd);
+                disposal_close(disposal, passing->fd);
                 agent->passing = (struct wire_passing){ WIRE_PASSED_MANY, -1 };
         } else
                 agent->passing = *passing;
@@ -195,6 +206,8 @@ static void keep_passing(struct agent *agent, const struct wire_passing *passing
 }
 
 enum agent_need agent_receive(struct agent *agent) {
+        struct disposal *disposal = agent->server->disposal;
+        struct wire_discarder discarder = { disposal_is_full(disposal) ? NULL : discard, disposal };
         struct wire_buffer *input = &agent->input;
         struct wire_passing passing;
         size_t size;
@@ -215,7 +228,7 @@ enum agent_need agent_receive(struct agent *agent) {
                 return AGENT_NEEDS_END;
         }
 
-        n = wire_receive(agent->fd, wire_buffer_tail(input), size, &passing);
+        n = wire_receive_with(agent->fd, wire_buffer_tail(input), size, &discarder, &passing);
         if (n == -EAGAIN)
                 return AGENT_NEEDS_INPUT;
         if (n <= 0) {
@@ -279,7 +292,7 @@ static int work_once(struct agent *agent) {
                 wire_parser_list(&agent->parser, wire_buffer_head(input), &list);
                 r = exchange_list(agent, &list, &passing);
         }
-        wire_discard(passing.fd);
+        disposal_close(agent->server->disposal, passing.fd);
         if (r < 0)
                 return r;
 

@@ -45,8 +45,9 @@ struct agent {
         struct wire_buffer input;
         struct wire_parser parser; /* at the head of the input */
         size_t request_size;       /* AGENT_SAVING: of the request at the head of the input, in bytes */
-        struct wire_passing
-                passing; /* what was passed to us with the last of the first `passing_end` input bytes */
+        /* What was passed to us with the last of the first `passing_end` input bytes. Without a descriptor where one
+         * was passed, that was no socket. */
+        struct wire_passing passing;
         size_t passing_end;
         bool input_ended;
 

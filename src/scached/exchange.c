@@ -150,6 +150,17 @@ static int refuse_descriptors(struct agent *agent, enum request request, struct 
         return refuse(agent, request, STATUS_BAD);
 }
 
+/* What is parked cannot help: none of it is let go of to make room. */
+static int refuse_declined(struct agent *agent, enum request request, struct slice label) {
+        struct journal_subject subject = agent_subject(agent, label);
+
+        journal_say(agent->server->journal, EXHAUSTED, &subject,
+                "Could not save a connection for agent %i of user %u: too many descriptors that agents "
+                "sent and that are no sockets are still being closed.",
+                (int) agent->pid, agent->uid);
+        return refuse(agent, request, STATUS_FAIL);
+}
+
 static int refuse_without_descriptor(struct agent *agent, enum request request, struct slice label) {
         struct journal_subject subject = agent_subject(agent, label);
 
@@ -269,12 +280,13 @@ static int save(struct agent *agent, enum request request, const struct wire_lis
                 return refuse_descriptors(agent, request, details.endpoint);
         case WIRE_PASSED_LOST:
                 return refuse_exhausted(agent, request, details.endpoint, -EMFILE);
+        case WIRE_PASSED_DECLINED:
+                return refuse_declined(agent, request, details.endpoint);
         case WIRE_PASSED_ONE:
                 break;
         }
 
-        r = custody_check(passing->fd);
-        if (r < 0)
+        if (passing->fd < 0)
                 return refuse_no_socket(agent, request, details.endpoint);
 
         if (!farewell.data && agent->dialect != DIALECT_NATIVE)

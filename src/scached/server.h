@@ -12,6 +12,7 @@
 #include "wire/buffer.h"
 
 struct agents;
+struct disposal;
 struct status;
 
 struct server {
@@ -20,6 +21,7 @@ struct server {
         struct loop *loop;
         struct cache *cache;
         struct custody *custody;
+        struct disposal *disposal;
         struct agents *agents;
         struct status *status;
         struct statistics statistics;

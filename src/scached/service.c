@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "scached/agents.h"
+#include "scached/disposal.h"
 #include "scached/handover.h"
 #include "scached/limits.h"
 #include "scached/listeners.h"
@@ -367,6 +368,9 @@ static int start(struct service *service) {
         r = custody_new(&server->custody, server->loop, server->cache, &server->statistics, limits.leaving);
         if (r < 0)
                 return r;
+        r = disposal_new(&server->disposal);
+        if (r < 0)
+                return r;
         r = agents_new(&server->agents, server);
         if (r < 0)
                 return r;
@@ -435,6 +439,7 @@ static void stop(struct service *service) {
         status_free(server->status);
         custody_free(server->custody);
         cache_free(server->cache);
+        disposal_free(server->disposal);
         wire_buffer_release(&server->scratch);
         sd_event_source_disable_unref(service->expiry_timer);
         sd_event_source_disable_unref(service->idle_timer);

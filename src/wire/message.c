@@ -16,14 +16,15 @@ union control {
         char space[CMSG_SPACE(DESCRIPTORS_MAX * sizeof(int))];
 };
 
-ssize_t wire_receive(int socket, void *data, size_t size, struct wire_passing *ret) {
+ssize_t wire_receive_with(int socket, void *data, size_t size, const struct wire_discarder *discarder,
+        struct wire_passing *ret) {
         union control control;
         struct iovec iov = { data, size };
         struct msghdr message = {
                 .msg_iov = &iov,
                 .msg_iovlen = 1,
-                .msg_control = &control,
-                .msg_controllen = sizeof(control),
+                .msg_control = discarder->fn ? &control : NULL,
+                .msg_controllen = discarder->fn ? sizeof(control) : 0,
         };
         int fds[DESCRIPTORS_MAX];
         size_t n_fds = 0;
@@ -38,6 +39,10 @@ ssize_t wire_receive(int socket, void *data, size_t size, struct wire_passing *r
                 return -errno;
         if (message.msg_controllen == 0 && !(message.msg_flags & MSG_CTRUNC))
                 return n;
+        if (!discarder->fn) {
+                ret->passed = WIRE_PASSED_DECLINED;
+                return n;
+        }
 
         for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
                 size_t n_here;
@@ -59,19 +64,18 @@ ssize_t wire_receive(int socket, void *data, size_t size, struct wire_passing *r
         else if (message.msg_flags & MSG_CTRUNC)
                 ret->passed = WIRE_PASSED_LOST;
         for (size_t i = 0; i < n_fds; i++)
-                wire_discard(fds[i]);
+                discarder->fn(discarder->userdata, fds[i]);
         return n;
 }
 
-void wire_discard(int fd) {
-        static const struct linger off = {};
-
-        if (fd < 0)
-                return;
-
-        /* The sender may have closed its own copy already: then this is the last one. */
-        (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+static void discard(_unused_ void *userdata, int fd) {
         (void) close(fd);
+}
+
+ssize_t wire_receive(int socket, void *data, size_t size, struct wire_passing *ret) {
+        static const struct wire_discarder discarder = { discard, NULL };
+
+        return wire_receive_with(socket, data, size, &discarder, ret);
 }
 
 /* A message with a descriptor beside it. */

@@ -10,6 +10,7 @@ enum wire_passed {
         WIRE_PASSED_ONE,  /* one descriptor; the receiver owns it */
         WIRE_PASSED_MANY, /* more than one: closed */
         WIRE_PASSED_LOST, /* the kernel had to drop some for want of room in our descriptor table: closed */
+        WIRE_PASSED_DECLINED, /* the receiver takes none now: dropped by the kernel */
 };
 
 struct wire_passing {
@@ -23,9 +24,15 @@ struct wire_passing {
  * had not read all that was sent to it). */
 ssize_t wire_receive(int socket, void *data, size_t size, struct wire_passing *ret);
 
-/* Close a descriptor that was received and is not wanted, without waiting for the peer of a socket with SO_LINGER. Takes -1,
- * too. */
-void wire_discard(int fd);
+/* Where descriptors go that were received and are not wanted: close(2) may wait for whoever sent them. */
+struct wire_discarder {
+        void (*fn)(void *userdata, int fd); /* NULL: take none at all */
+        void *userdata;
+};
+
+/* The same for a receiver that must not wait: what would be closed goes to DISCARDER. */
+ssize_t wire_receive_with(int socket, void *data, size_t size, const struct wire_discarder *discarder,
+        struct wire_passing *ret);
 
 /* Send bytes, with a descriptor attached to the first of them unless FD is -1. FD stays the caller's. Returns the
  * number of bytes taken, at least one, or negative errno: -EAGAIN if the peer must read first, -EPIPE if it is

@@ -303,7 +303,7 @@ def test_everything_that_is_no_socket_at_its_worst(daemon, tmp_path):
     for fd in made:
         os.close(fd)
     assert_usual(daemon, agent, other)
-    assert daemon.count_fds() == before
+    daemon.wait_open_fds(before)
 
 
 @pytest.mark.parametrize("flags", [0, os.O_NONBLOCK])

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -17,6 +18,7 @@
 #include "base/clock.h"
 #include "fuzz.h"
 #include "scached/agents.h"
+#include "scached/disposal.h"
 #include "scached/server.h"
 
 enum setup {
@@ -156,6 +158,7 @@ static void start(struct world *world, uint8_t setup) {
         sd_event_unref(event);
         CHECK(cache_new(&server->cache, &key, &limits) == 0);
         CHECK(custody_new(&server->custody, server->loop, server->cache, &server->statistics, 2) == 0);
+        CHECK(disposal_new(&server->disposal) == 0);
         CHECK(agents_new(&server->agents, server) == 0);
         agents_set_limit(server->agents, setup & SETUP_FEW_AGENTS ? 2 : 100);
         loop_on_round(server->loop, on_round, server);
@@ -414,6 +417,9 @@ static void stop(struct world *world) {
                 ;
         custody_free(server->custody);
         cache_free(server->cache);
+        while (!disposal_is_empty(server->disposal))
+                sched_yield();
+        disposal_free(server->disposal);
         loop_free(server->loop);
         wire_buffer_release(&server->scratch);
         for (size_t i = 0; i < world->n_sockets; i++)

@@ -40,6 +40,25 @@ print(rounds * connects)
 """
 
 
+# Save /dev/null, which is refused, and closed by a thread; then a socket, which has to wait until such threads are done.
+NO_SOCKETS = """
+import os, socket
+with socket.socket(socket.AF_UNIX) as s, open(os.devnull) as null, socket.socket() as end:
+    s.settimeout(10)
+    s.connect("/run/scached/scached.sock")
+    s.recv(100)
+    def save(fd):
+        socket.send_fds(s, [b"request\\0save_endp\\0ttl\\00060\\0label\\0one\\0property\\0\\0\\0"], [fd])
+        return s.recv(100)
+    for _ in range(100):
+        assert save(null.fileno()) == b"status\\0002\\0\\0"
+    left, answer = 1000, b""
+    while left and answer != b"status\\0000\\0\\0":
+        left, answer = left - 1, save(end.fileno())
+    assert left, answer
+"""
+
+
 @pytest.fixture
 def host(machine):
     machine.install()
@@ -72,6 +91,14 @@ def test_connects_around_idle_exits(host):
     assert len(starts) >= 10, "it did leave in between"
     for socket in SOCKETS:
         assert host.show(socket, "ActiveState", "Result") == {"ActiveState": "active", "Result": "success"}
+
+
+def test_descriptors_of_all_kinds(host):
+    """The sandbox lets a thread close what is no socket."""
+    host.python(NO_SOCKETS)
+    pid = host.show(SERVICE, "MainPID")["MainPID"]
+    names = host.run(["ls", "-l", f"/proc/{pid}/fd"]).stdout
+    host.wait(lambda: host.run(["ls", "-l", f"/proc/{pid}/fd"]).stdout.count("/dev/null") == 1, 10, names)
 
 
 def test_back_after_crashes(host):
