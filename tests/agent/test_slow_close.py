@@ -13,6 +13,7 @@ import pytest
 
 import lists
 from connection import Connection, wait_until
+from daemon import die_with_parent
 from protocol import BAD, FAIL, OK
 from slow_file import SlowFile
 
@@ -187,10 +188,12 @@ def test_leaving(manager, slow):
     daemon.check(0)
 
 
-def test_without_threads(manager, slow, root):
+def test_without_threads(manager, slow, root, request):
     """What cannot be closed waits, and nothing joins it until it can be."""
     daemon = manager.start(uid=USER, gid=USER, rlimits={resource.RLIMIT_NPROC: 3})
-    others = [subprocess.Popen(["sleep", "1000"], user=USER, group=USER) for _ in range(2)]
+    others = [subprocess.Popen(["sleep", "1000"], user=USER, group=USER, preexec_fn=die_with_parent)
+              for _ in range(2)]
+    request.addfinalizer(lambda: [process.kill() for process in others])
     agent = daemon.agent()
     agent.park("endpoint")
     agent.in_step()
