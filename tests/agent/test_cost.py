@@ -118,7 +118,7 @@ def wrap(monkeypatch, tmp_path, request) -> Callable[[str], Path]:
     if os.environ.get("SCACHED_WRAPPER"):
         pytest.skip("the daemon already runs under another tool")
     if not optimised():
-        pytest.skip("the figures are those of an optimised build")
+        pytest.skip("the figures are those of a build with -O2")
 
     def wrap(command: str) -> Path:
         tool = command.split()[0]
@@ -136,6 +136,7 @@ def strace_works() -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.plain_build
 @pytest.mark.parametrize("cycle", CALLS)
 def test_system_calls(make_manager, wrap, cycle):
     counts = []
@@ -164,6 +165,7 @@ def wait_for_table(output: Path) -> Counter[str]:
     return counted_calls(output)
 
 
+@pytest.mark.plain_build
 @pytest.mark.parametrize("cycle", INSTRUCTIONS)
 def test_instructions(make_manager, wrap, cycle):
     totals = []
