@@ -55,12 +55,12 @@ static int fails(const char *name) {
 
 #define REAL(name) ((__typeof__(&name)) dlsym(RTLD_NEXT, #name))
 
-#define INTERPOSE(type, failure, name, parameters, arguments) \
-        type name parameters;                                 \
-        type name parameters {                                \
-                static __typeof__(&name) real;                \
-                if (!real)                                    \
-                        real = REAL(name);                    \
+#define INTERPOSE(type, failure, name, parameters, arguments)     \
+        type name parameters;                                     \
+        type name parameters {                                    \
+                static __typeof__(&name) real;                    \
+                if (!real)                                        \
+                        real = REAL(name);                        \
                 return fails(#name) ? (failure) : real arguments; \
         }
 
