@@ -48,7 +48,7 @@ compile_flags = -std=gnu17 -D_GNU_SOURCE -DSCACHED_VERSION='"$(VERSION)"' -Isrc 
                 -DSETTINGS_CONFIG_DIRECTORY='"$(sysconfdir)/scached"' \
                 -fno-strict-aliasing -fvisibility=hidden -fPIC $(WARNINGS) $(SYSTEMD_CFLAGS) \
                 $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
-link_flags = -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITIZE))
+link_flags = -pthread -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
 # A room is a folder; its objects are whatever C files are in it.
 objects = $(patsubst src/%.c,$(B)/obj/%.o,$(wildcard src/$(1)/*.c))
