@@ -152,9 +152,9 @@ int deadlines_set(struct deadlines *deadlines, struct deadline *deadline, uint64
         deadline->queue = queue;
         deadline->at_us = at_us;
         /* Only entries that were taken over from a former process may come out of order, a few at a time. */
-        TAILQ_FOREACH_REVERSE(before, &queue->entries, deadline_entries, siblings)
-        if (before->at_us <= at_us)
-                break;
+        TAILQ_FOREACH_REVERSE (before, &queue->entries, deadline_entries, siblings)
+                if (before->at_us <= at_us)
+                        break;
         if (before)
                 TAILQ_INSERT_AFTER(&queue->entries, before, deadline, siblings);
         else

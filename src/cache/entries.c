@@ -210,8 +210,7 @@ static uint64_t take_id(struct cache *cache, uint64_t id) {
 }
 
 int connection_new(struct cache *cache, const struct connection_details *details, struct connection **ret) {
-        _cleanup_(freep)
-        struct connection *connection = NULL;
+        _cleanup_(freep) struct connection *connection = NULL;
         int r;
 
         connection = malloc(sizeof(*connection) + details->property.size + details->farewell.size + 2);
@@ -245,8 +244,7 @@ int connection_new(struct cache *cache, const struct connection_details *details
 }
 
 int binding_new(struct cache *cache, const struct binding_details *details) {
-        _cleanup_(freep)
-        struct binding *binding = NULL;
+        _cleanup_(freep) struct binding *binding = NULL;
         struct binding *before;
         int r;
 
@@ -275,9 +273,9 @@ int binding_new(struct cache *cache, const struct binding_details *details) {
 
         /* Only those taken over from a former process come out of order. */
         binding->id = take_id(cache, details->id);
-        TAILQ_FOREACH_REVERSE(before, &binding->destination->bindings, binding_list, siblings)
-        if (before->id < binding->id)
-                break;
+        TAILQ_FOREACH_REVERSE (before, &binding->destination->bindings, binding_list, siblings)
+                if (before->id < binding->id)
+                        break;
         if (before)
                 TAILQ_INSERT_AFTER(&binding->destination->bindings, before, binding, siblings);
         else

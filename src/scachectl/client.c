@@ -98,8 +98,7 @@ static int connect_to(struct client *client, const char *path, uint64_t until_us
 
 int client_new(struct client **ret, const char *path, uint64_t timeout_us) {
         uint64_t until_us = usec_add(clock_now(CLOCK_MONOTONIC), timeout_us);
-        _cleanup_(client_freep)
-        struct client *client = NULL;
+        _cleanup_(client_freep) struct client *client = NULL;
         struct wire_attribute first;
         int r;
 

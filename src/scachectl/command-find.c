@@ -36,8 +36,7 @@ static int run(char *const arguments[], int fd) {
 }
 
 static int explain_miss(const char *label) {
-        _cleanup_(freep)
-        char *text = terminal_text(slice_of(label), 256);
+        _cleanup_(freep) char *text = terminal_text(slice_of(label), 256);
 
         fprintf(stderr, "scachectl: No connection is parked under \"%s\".\n", text ? text : "?");
         return EXIT_MISS;
@@ -45,10 +44,8 @@ static int explain_miss(const char *label) {
 
 static int find(const struct command_options *options, bool by_destination) {
         const char *label = options->arguments[0];
-        _cleanup_(scache_freep)
-        struct scache *scache = NULL;
-        _cleanup_(closep)
-        int fd = -1;
+        _cleanup_(scache_freep) struct scache *scache = NULL;
+        _cleanup_(closep) int fd = -1;
         int r;
 
         r = service_new(&scache, options);

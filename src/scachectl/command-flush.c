@@ -34,8 +34,7 @@ static char *quote(struct slice label) {
 
 static void on_binding(void *userdata, const struct listing_entry *entry) {
         struct flush *flush = userdata;
-        _cleanup_(freep)
-        char *glob = NULL;
+        _cleanup_(freep) char *glob = NULL;
 
         if (flush->error < 0)
                 return;
@@ -47,8 +46,7 @@ static void on_binding(void *userdata, const struct listing_entry *entry) {
 }
 
 static int flush_destinations(const struct command_options *options, struct flush *flush) {
-        _cleanup_(client_freep)
-        struct client *client = NULL;
+        _cleanup_(client_freep) struct client *client = NULL;
         int r;
 
         r = client_new(&client, options->control_path, options->timeout_us);
@@ -59,8 +57,7 @@ static int flush_destinations(const struct command_options *options, struct flus
 }
 
 int command_flush(const struct command_options *options) {
-        _cleanup_(client_freep)
-        struct client *client = NULL;
+        _cleanup_(client_freep) struct client *client = NULL;
         const char *glob = options->n_arguments > 0 ? options->arguments[0] : options->endpoint;
         struct flush flush = {};
         int r;

@@ -43,8 +43,7 @@ static const char *user_name(struct table *table, const struct listing_entry *en
 }
 
 static void put_text(struct slice label, size_t columns) {
-        _cleanup_(freep)
-        char *text = terminal_text(label, columns);
+        _cleanup_(freep) char *text = terminal_text(label, columns);
 
         fputs(text ? text : "?", stdout);
 }
@@ -110,8 +109,7 @@ static void on_entry(void *userdata, const struct listing_entry *entry) {
 }
 
 int command_list(const struct command_options *options) {
-        _cleanup_(client_freep)
-        struct client *client = NULL;
+        _cleanup_(client_freep) struct client *client = NULL;
         struct table table = {
                 .is_json = options->json,
                 .is_for_people = !options->json && terminal_is_there(),

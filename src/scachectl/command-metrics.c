@@ -98,8 +98,7 @@ static void put_families(const struct report *report) {
 }
 
 int command_metrics(const struct command_options *options) {
-        _cleanup_(client_freep)
-        struct client *client = NULL;
+        _cleanup_(client_freep) struct client *client = NULL;
         struct report report;
         int r;
 

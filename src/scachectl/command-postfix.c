@@ -195,10 +195,8 @@ static int start_socket(const struct instance *instance) {
 /* Ask for what nobody has saved: what matters is that there is an answer. */
 static int look_up(const struct command_options *options, const struct instance *instance) {
         struct command_options here = *options;
-        _cleanup_(scache_freep)
-        struct scache *scache = NULL;
-        _cleanup_(closep)
-        int fd = -1;
+        _cleanup_(scache_freep) struct scache *scache = NULL;
+        _cleanup_(closep) int fd = -1;
         int r;
 
         here.service_path = instance->socket_path;
@@ -300,8 +298,7 @@ static int with_instance(
  * done all the same. */
 static int with_all_instances(const struct command_options *options, instance_fn fn) {
         static const char *const arguments[] = { "postmulti", "-l", NULL };
-        _cleanup_(freep)
-        char *list = NULL;
+        _cleanup_(freep) char *list = NULL;
         char *line, *rest;
         int r, status = EX_OK;
 

@@ -21,8 +21,7 @@ static int explain(const struct command_options *options, int error) {
 }
 
 int command_save_endp(const struct command_options *options) {
-        _cleanup_(scache_freep)
-        struct scache *scache = NULL;
+        _cleanup_(scache_freep) struct scache *scache = NULL;
         struct stat st;
         int r;
 
@@ -43,8 +42,7 @@ int command_save_endp(const struct command_options *options) {
 }
 
 int command_save_dest(const struct command_options *options) {
-        _cleanup_(scache_freep)
-        struct scache *scache = NULL;
+        _cleanup_(scache_freep) struct scache *scache = NULL;
         int r;
 
         r = service_new(&scache, options);

@@ -7,8 +7,7 @@
 #include "scachectl/report.h"
 
 int command_status(const struct command_options *options) {
-        _cleanup_(client_freep)
-        struct client *client = NULL;
+        _cleanup_(client_freep) struct client *client = NULL;
         struct report report;
         int r;
 

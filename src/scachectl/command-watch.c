@@ -50,8 +50,7 @@ static void put_line(const struct report *now, const struct report *before, uint
 }
 
 int command_watch(const struct command_options *options) {
-        _cleanup_(client_freep)
-        struct client *client = NULL;
+        _cleanup_(client_freep) struct client *client = NULL;
         const struct timespec interval = { (time_t) (options->interval_us / USEC_PER_SEC),
                 (long) (options->interval_us % USEC_PER_SEC * NSEC_PER_USEC) };
         struct report now, before = {};

@@ -171,8 +171,7 @@ static bool look(int fd, uint64_t *ret_first) {
 
 size_t parcels_unpack(
         const int parcels[], size_t n, parcels_fn fn, void (*after_fn)(void *userdata), void *userdata) {
-        _cleanup_(freep)
-        struct parcel *sorted = NULL;
+        _cleanup_(freep) struct parcel *sorted = NULL;
         size_t n_sorted = 0, n_lost = 0;
 
         sorted = calloc(MAX(n, (size_t) 1), sizeof(*sorted));

@@ -141,8 +141,7 @@ _Static_assert(INDEX_STRING_MAX >= SETTINGS_REQUEST_MAX, "all that can be parked
 
 /* A file in memory that nobody can change any more. Returns its descriptor, or negative errno. */
 static int sealed_file(struct slice bytes) {
-        _cleanup_(closep)
-        int fd = -1;
+        _cleanup_(closep) int fd = -1;
 
         /* Some machines allow no other files in memory than those that cannot be executed (since Linux 6.3). */
         fd = memfd_create("scached-index", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
@@ -165,8 +164,7 @@ static int sealed_file(struct slice bytes) {
 }
 
 static int make_index(const struct server *server, const struct inventory *inventory) {
-        _cleanup_(index_release)
-        struct index_writer writer = {};
+        _cleanup_(index_release) struct index_writer writer = {};
         struct slice bytes;
         int r;
 
@@ -213,8 +211,7 @@ static void close_parcels(const int parcels[], size_t n) {
 
 /* Store what is in the inventory. RET_KEPT is how many connections are out of our hands after that. */
 static int save(struct server *server, struct inventory *inventory, size_t *ret_kept) {
-        _cleanup_(closep)
-        int index_fd = -1;
+        _cleanup_(closep) int index_fd = -1;
         int parcels[PARCELS_MAX];
         size_t n_parcels;
         int r;
@@ -242,8 +239,7 @@ static int save(struct server *server, struct inventory *inventory, size_t *ret_
 
 void handover_save(struct server *server) {
         const struct cache_counts *counts = cache_counts(server->cache);
-        _cleanup_(inventory_deinit)
-        struct inventory inventory = {};
+        _cleanup_(inventory_deinit) struct inventory inventory = {};
         size_t n_kept;
         int r;
 
@@ -424,8 +420,7 @@ static int open_index(struct taking *taking, struct slice bytes, struct index *r
 }
 
 void handover_take(struct server *server, struct passed *passed) {
-        _cleanup_(unmap_index)
-        struct slice bytes = {};
+        _cleanup_(unmap_index) struct slice bytes = {};
         struct taking taking = { .server = server };
         struct index index = {};
         size_t n_bindings = 0, n_lost;

@@ -56,10 +56,8 @@ int main(int argc, char *argv[]) {
                 { "version", no_argument, NULL, OPTION_VERSION },
                 {},
         };
-        _cleanup_(freep)
-        const char **overrides = NULL;
-        _cleanup_(journal_freep)
-        struct journal *journal = NULL;
+        _cleanup_(freep) const char **overrides = NULL;
+        _cleanup_(journal_freep) struct journal *journal = NULL;
         struct service_options options = {};
         bool verbose = false, check_only = false;
         struct settings *settings;

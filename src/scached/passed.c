@@ -17,8 +17,7 @@ static void sort_in(struct passed *passed, int fd, const char *name) {
 }
 
 int passed_new(struct passed **ret) {
-        _cleanup_(passed_freep)
-        struct passed *passed = NULL;
+        _cleanup_(passed_freep) struct passed *passed = NULL;
         int n;
 
         passed = calloc(1, sizeof(*passed));

@@ -266,8 +266,7 @@ static int on_reload_signal(
         _unused_ sd_event_source *source, _unused_ const struct signalfd_siginfo *info, void *userdata) {
         struct service *service = userdata;
         struct journal *journal = service->server.journal;
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL;
+        _cleanup_(settings_freep) struct settings *settings = NULL;
         int r;
 
         if (service->is_leaving)

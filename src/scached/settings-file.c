@@ -262,10 +262,8 @@ void settings_entries_deinit(struct settings_entries *entries) {
 }
 
 int settings_file_read(const char *path, char **ret_data, size_t *ret_size) {
-        _cleanup_(closep)
-        int fd = -1;
-        _cleanup_(freep)
-        char *data = NULL;
+        _cleanup_(closep) int fd = -1;
+        _cleanup_(freep) char *data = NULL;
         struct stat st;
         size_t size = 0;
 

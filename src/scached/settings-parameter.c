@@ -154,8 +154,7 @@ static int set_name(const char *text, struct settings *settings, char *expected)
 }
 
 static int set_farewell(const char *text, struct settings *settings, char *expected) {
-        _cleanup_(freep)
-        char *bytes = NULL;
+        _cleanup_(freep) char *bytes = NULL;
         const char *problem;
         size_t size;
         int r;

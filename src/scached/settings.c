@@ -283,8 +283,7 @@ static int load(struct loader *loader, const struct settings_text *main_cf,
 int settings_load_texts(const struct settings_request *request, const struct settings_text *main_cf,
         const struct settings_text *scached_conf, settings_report_fn report, void *userdata,
         struct settings **ret) {
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL;
+        _cleanup_(settings_freep) struct settings *settings = NULL;
         struct loader loader = { .request = request,
                 .reporter = { .report = report, .userdata = userdata } };
         int r;
@@ -360,10 +359,8 @@ int settings_load(const struct settings_request *request, settings_report_fn rep
         const char *directory =
                 request->config_directory ? request->config_directory : SETTINGS_CONFIG_DIRECTORY;
         struct settings_reporter reporter = { .report = report, .userdata = userdata };
-        _cleanup_(file_deinit)
-        struct file main_cf = {}, scached_conf = {};
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL;
+        _cleanup_(file_deinit) struct file main_cf = {}, scached_conf = {};
+        _cleanup_(settings_freep) struct settings *settings = NULL;
         int first, r;
 
         if (request->config_directory) {

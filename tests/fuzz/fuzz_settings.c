@@ -59,8 +59,7 @@ static void check_bounds(const struct settings *settings) {
 /* Load again what the rows say. */
 static void check_rows(const struct settings *settings, const struct settings_request *request) {
         const struct settings_request plain = { .process_id = request->process_id };
-        _cleanup_(settings_freep)
-        struct settings *again = NULL;
+        _cleanup_(settings_freep) struct settings *again = NULL;
         struct settings_text text = { .path = "rows" };
         struct said said = {};
         char *data = NULL;
@@ -84,8 +83,7 @@ static void check_rows(const struct settings *settings, const struct settings_re
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL;
+        _cleanup_(settings_freep) struct settings *settings = NULL;
         struct settings_text texts[3] = { { .path = "main.cf" }, { .path = "scached.conf" },
                 { .path = "-o" } };
         struct settings_request request = { .process_id = 1 };

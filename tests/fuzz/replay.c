@@ -10,8 +10,7 @@
 #include "fuzz.h"
 
 static int replay_file(const char *path) {
-        _cleanup_(freep)
-        char *data = NULL;
+        _cleanup_(freep) char *data = NULL;
         struct stat st;
         FILE *file;
         size_t n;

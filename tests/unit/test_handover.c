@@ -82,8 +82,7 @@ static void assert_slice_equal(struct slice a, struct slice b) {
 }
 
 static void test_round_trip(_unused_ void **state) {
-        _cleanup_(index_release)
-        struct index_writer writer = {};
+        _cleanup_(index_release) struct index_writer writer = {};
         struct slice bytes = write_index(&writer), rest;
         struct index_connection connection;
         struct binding_details binding;
@@ -127,8 +126,7 @@ static void test_round_trip(_unused_ void **state) {
 }
 
 static void test_nothing_in_it(_unused_ void **state) {
-        _cleanup_(index_release)
-        struct index_writer writer = {};
+        _cleanup_(index_release) struct index_writer writer = {};
         struct index_connection connection;
         struct binding_details binding;
         struct index index;
@@ -143,8 +141,7 @@ static void test_nothing_in_it(_unused_ void **state) {
 
 /* In a block of its own size, so that a sanitizer sees a byte read past its end. */
 static int open_copy(struct slice bytes) {
-        _cleanup_(freep)
-        char *copy = malloc(MAX(bytes.size, (size_t) 1));
+        _cleanup_(freep) char *copy = malloc(MAX(bytes.size, (size_t) 1));
         struct index index;
 
         assert_non_null(copy);
@@ -153,8 +150,7 @@ static int open_copy(struct slice bytes) {
 }
 
 static void test_truncated_at_every_byte(_unused_ void **state) {
-        _cleanup_(index_release)
-        struct index_writer writer = {};
+        _cleanup_(index_release) struct index_writer writer = {};
         struct slice bytes = write_index(&writer);
 
         for (size_t size = 0; size < bytes.size; size++)
@@ -163,8 +159,7 @@ static void test_truncated_at_every_byte(_unused_ void **state) {
 }
 
 static void test_every_bit_flipped(_unused_ void **state) {
-        _cleanup_(index_release)
-        struct index_writer writer = {};
+        _cleanup_(index_release) struct index_writer writer = {};
         struct slice bytes = write_index(&writer);
         char *data = wire_buffer_head(&writer.buffer);
 
@@ -181,8 +176,7 @@ static void test_every_bit_flipped(_unused_ void **state) {
 /* Write over part of an index and make its checksum right again. */
 static int open_altered(size_t at, const void *data, size_t size) {
         static const struct siphash_key key = INDEX_KEY;
-        _cleanup_(index_release)
-        struct index_writer writer = {};
+        _cleanup_(index_release) struct index_writer writer = {};
         struct slice bytes = write_index(&writer);
         char *head = wire_buffer_head(&writer.buffer);
         uint64_t checksum;
@@ -195,8 +189,7 @@ static int open_altered(size_t at, const void *data, size_t size) {
 
 /* Where the first occurrence of a string is in the index. */
 static size_t find(const char *string) {
-        _cleanup_(index_release)
-        struct index_writer writer = {};
+        _cleanup_(index_release) struct index_writer writer = {};
         struct slice bytes = write_index(&writer);
         const char *at = memmem(bytes.data, bytes.size, string, strlen(string));
 
@@ -232,8 +225,7 @@ static void test_lies_with_a_good_checksum(_unused_ void **state) {
 
 static void test_unknown_counters_are_passed_over(_unused_ void **state) {
         struct index index;
-        _cleanup_(index_release)
-        struct index_writer writer = {};
+        _cleanup_(index_release) struct index_writer writer = {};
         struct slice bytes = write_index(&writer);
         char *name = memmem(bytes.data, bytes.size, "destination_hits", 16);
         static const struct siphash_key key = INDEX_KEY;

@@ -2,8 +2,7 @@
 #include "test_settings.h"
 
 static void test_defaults(void **state) {
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL;
+        _cleanup_(settings_freep) struct settings *settings = NULL;
         struct said *said = new_said(state);
 
         assert_int_equal(load_texts(NULL, NULL, said, &settings), 0);
@@ -80,8 +79,7 @@ static const struct {
 
 static void test_numbers(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(numbers); i++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
+                _cleanup_(settings_freep) struct settings *settings = NULL;
                 struct said *said = new_said(state);
                 uint64_t number;
 
@@ -201,16 +199,14 @@ static void test_words(void **state) {
         char line[128];
 
         for (size_t i = 0; i < ELEMENTSOF(facilities); i++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
+                _cleanup_(settings_freep) struct settings *settings = NULL;
 
                 (void) snprintf(line, sizeof(line), "syslog_facility = %s", facilities[i].text);
                 assert_int_equal(load_texts(line, NULL, new_said(state), &settings), 0);
                 assert_int_equal(settings->syslog_facility, facilities[i].facility);
         }
         for (size_t i = 0; i < ELEMENTSOF(answers); i++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
+                _cleanup_(settings_freep) struct settings *settings = NULL;
 
                 (void) snprintf(line, sizeof(line), "share_between_users = %s", answers[i].text);
                 assert_int_equal(load_texts(line, NULL, new_said(state), &settings), 0);
@@ -238,8 +234,7 @@ static void test_identifier(void **state) {
         };
 
         for (size_t i = 0; i < ELEMENTSOF(names); i++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
+                _cleanup_(settings_freep) struct settings *settings = NULL;
                 struct said *said = new_said(state);
 
                 assert_int_equal(load_texts(NULL, names[i].line, said, &settings), 0);
@@ -270,8 +265,7 @@ static void test_farewell(void **state) {
         char line[128];
 
         for (size_t i = 0; i < ELEMENTSOF(farewells); i++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
+                _cleanup_(settings_freep) struct settings *settings = NULL;
                 struct said *said = new_said(state);
 
                 (void) snprintf(line, sizeof(line), "connection_cache_farewell = %s", farewells[i].text);
@@ -288,8 +282,7 @@ static void test_farewell_size(void **state) {
         char line[SETTINGS_FAREWELL_MAX + 64];
 
         for (unsigned i = 0; i < 2; i++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
+                _cleanup_(settings_freep) struct settings *settings = NULL;
                 int n = (int) (SETTINGS_FAREWELL_MAX + i - 1);
 
                 (void) snprintf(line, sizeof(line), "connection_cache_farewell = %0*d\\n", n, 0);
@@ -309,8 +302,7 @@ static void test_precedence(void **state) {
         struct settings_request request = {
                 .config_directory = "/etc/postfix", .overrides = options, .n_overrides = ELEMENTSOF(options)
         };
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL;
+        _cleanup_(settings_freep) struct settings *settings = NULL;
         struct said *said = new_said(state);
 
         assert_int_equal(settings_load_texts(&request, &main_cf, &scached_conf, hear, said, &settings), 0);
@@ -333,8 +325,7 @@ static void test_round_trip(void **state) {
                                    "max_idle = ${connection_cache_ttl_limit}\n"
                                    "connection_cache_memory_limit = 100M\n"
                                    "share_between_users = YES\n";
-        _cleanup_(settings_freep)
-        struct settings *first = NULL, *second = NULL;
+        _cleanup_(settings_freep) struct settings *first = NULL, *second = NULL;
         char printed[2048] = "";
         size_t n = 0;
 
@@ -357,8 +348,7 @@ static void test_round_trip(void **state) {
 
 /* A reload with bad settings keeps the old ones. */
 static void test_failure_leaves_result(void **state) {
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL;
+        _cleanup_(settings_freep) struct settings *settings = NULL;
         struct settings *before;
 
         (void) state;

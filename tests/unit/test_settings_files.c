@@ -25,8 +25,7 @@ static void folder_init(struct folder *folder) {
 }
 
 static void folder_write(const struct folder *folder, const char *name, const char *data, size_t size) {
-        _cleanup_(closep)
-        int fd = openat(folder->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        _cleanup_(closep) int fd = openat(folder->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
         assert_true(fd >= 0);
         assert_int_equal(write(fd, data, size), size);
@@ -39,10 +38,8 @@ static int folder_load(const struct folder *folder, struct said *said, struct se
 }
 
 static void test_files(void **state) {
-        _cleanup_(settings_freep)
-        struct settings *empty = NULL, *settings = NULL;
-        _cleanup_(folder_deinit)
-        struct folder folder = { .fd = -1 };
+        _cleanup_(settings_freep) struct settings *empty = NULL, *settings = NULL;
+        _cleanup_(folder_deinit) struct folder folder = { .fd = -1 };
         struct said *said = new_said(state);
         char source[128];
 
@@ -62,8 +59,7 @@ static void test_files(void **state) {
 }
 
 static void test_no_folder(void **state) {
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL;
+        _cleanup_(settings_freep) struct settings *settings = NULL;
         struct settings_request request = { .config_directory = "/nonexistent/scached" };
         struct said *said = new_said(state);
 
@@ -88,8 +84,7 @@ static void test_unreadable(void **state) {
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-                _cleanup_(folder_deinit)
-                struct folder folder = { .fd = -1 };
+                _cleanup_(folder_deinit) struct folder folder = { .fd = -1 };
                 struct settings *settings = NULL;
                 struct said *said = new_said(state);
                 char expected[512];
@@ -117,10 +112,8 @@ static void test_unreadable(void **state) {
 }
 
 static void test_masked(void **state) {
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL;
-        _cleanup_(folder_deinit)
-        struct folder folder = { .fd = -1 };
+        _cleanup_(settings_freep) struct settings *settings = NULL;
+        _cleanup_(folder_deinit) struct folder folder = { .fd = -1 };
         struct said *said = new_said(state);
 
         folder_init(&folder);
@@ -130,18 +123,15 @@ static void test_masked(void **state) {
 }
 
 static void test_file_size(void **state) {
-        _cleanup_(freep)
-        char *data = malloc(SETTINGS_FILE_MAX + 1);
+        _cleanup_(freep) char *data = malloc(SETTINGS_FILE_MAX + 1);
 
         assert_non_null(data);
         memset(data, '\n', SETTINGS_FILE_MAX + 1);
         memcpy(data + SETTINGS_FILE_MAX - 12, "max_idle = 5", 12);
 
         for (unsigned i = 0; i < 2; i++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
-                _cleanup_(folder_deinit)
-                struct folder folder = { .fd = -1 };
+                _cleanup_(settings_freep) struct settings *settings = NULL;
+                _cleanup_(folder_deinit) struct folder folder = { .fd = -1 };
                 struct said *said = new_said(state);
                 char expected[256];
 

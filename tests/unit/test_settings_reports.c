@@ -137,8 +137,7 @@ static const struct {
 
 static void test_sentences(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(sentences); i++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
+                _cleanup_(settings_freep) struct settings *settings = NULL;
                 struct said *said = new_said(state);
                 int r = load_texts(sentences[i].scached_conf, sentences[i].main_cf, said, &settings);
 
@@ -175,8 +174,7 @@ static void test_options(void **state) {
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
+                _cleanup_(settings_freep) struct settings *settings = NULL;
                 struct said *said = new_said(state);
                 int r = load_options(cases[i].options[1] ? 2 : 1, cases[i].options, said, &settings);
 
@@ -186,8 +184,7 @@ static void test_options(void **state) {
 }
 
 static void test_report_limit(void **state) {
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL;
+        _cleanup_(settings_freep) struct settings *settings = NULL;
         struct said *said = new_said(state);
         static char text[64 * 1024];
         size_t n = 0;

@@ -35,8 +35,7 @@ static int load(const char *path, const char *text, size_t size, char *message, 
 }
 
 static void assert_farewell(const char *text, size_t size, const char *expected, const char *source) {
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL;
+        _cleanup_(settings_freep) struct settings *settings = NULL;
         char message[MESSAGE_SIZE];
 
         if (load("main.cf", text, size, message, &settings) < 0)
@@ -103,8 +102,7 @@ static void test_no_newline_at_end(void **state) {
 
         (void) state;
         for (size_t size = 0; size < sizeof(text); size++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
+                _cleanup_(settings_freep) struct settings *settings = NULL;
                 char message[MESSAGE_SIZE], *copy;
 
                 copy = malloc(size + 1);
@@ -139,8 +137,7 @@ static void test_real_main_cf(void **state) {
                 "connection_cache_ttl_limit = 4s\n"
                 "connection_cache_service_name = scached\n"
                 "max_idle = ${stress?10}${stress:20}s\n";
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL;
+        _cleanup_(settings_freep) struct settings *settings = NULL;
         char message[MESSAGE_SIZE];
 
         (void) state;
@@ -322,8 +319,7 @@ static void test_expand_bounds(void **state) {
 
         (void) state;
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
+                _cleanup_(settings_freep) struct settings *settings = NULL;
                 size_t n = (size_t) snprintf(
                         text, sizeof(text), "connection_cache_farewell = ${{$n0}=={}?{}:{}}\n");
                 int r;
@@ -358,8 +354,7 @@ static void test_value_size(void **state) {
         (void) state;
         assert_non_null(text);
         for (unsigned i = 0; i < 2; i++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
+                _cleanup_(settings_freep) struct settings *settings = NULL;
                 int n = sprintf(text, "max_idle = %0*u", (int) (SETTINGS_VALUE_MAX + i), 5u);
                 int r = load("scached.conf", text, (size_t) n, message, &settings);
 
@@ -377,8 +372,7 @@ static void test_line_size(void **state) {
         (void) state;
         assert_non_null(text);
         for (unsigned i = 0; i < 4; i++) {
-                _cleanup_(settings_freep)
-                struct settings *settings = NULL;
+                _cleanup_(settings_freep) struct settings *settings = NULL;
                 size_t n = SETTINGS_LINE_MAX + i % 2;
                 int r;
 
@@ -399,8 +393,7 @@ static void test_line_size(void **state) {
 
 static void test_nul(void **state) {
         static const char text[] = "# \0\nfoo\n = a\0b\nmax_idle = 5s\n";
-        _cleanup_(settings_freep)
-        struct settings *settings = NULL, *none = NULL;
+        _cleanup_(settings_freep) struct settings *settings = NULL, *none = NULL;
         char message[MESSAGE_SIZE];
 
         (void) state;
