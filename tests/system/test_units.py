@@ -59,6 +59,51 @@ with socket.socket(socket.AF_UNIX) as s, open(os.devnull) as null, socket.socket
 """
 
 
+# Everything that an agent can have done: by the dance and in one trip, found and not found, let go at the end of its time and at
+# a limit, with a peer that hangs up and one that is told goodbye, malformed, with descriptors of all kinds; and, at the
+# end, something parked.
+EVERYTHING = """
+import os, socket, time
+from protocol import Agent
+
+def pair(kind=socket.AF_UNIX):
+    if kind == socket.AF_UNIX:
+        return socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return socket.create_connection(listener.getsockname()), listener.accept()[0]
+
+agent = Agent("/run/scached/scached.sock", "native", timeout=10)
+for kind in (socket.AF_UNIX, socket.AF_INET):
+    ours, peer = pair(kind)
+    assert agent.save_endp(2, "endpoint", "property", ours.fileno()) == 0
+    assert agent.save_dest(2, "destination", "property", "endpoint") == 0
+    agent.find_dest("destination").close()
+    assert agent.save(2, "destination", "", "endpoint", "", ours.fileno(), farewell="QUIT\\r\\n") == 0
+    agent.find_dest_inline("destination").close()
+    assert agent.find_endp("nothing").status == 2
+    assert agent.save_endp_inline(1, "endpoint", "", ours.fileno(), farewell="QUIT\\r\\n") == 0
+    ours.close()
+    peer.settimeout(10)
+    assert peer.recv(100) == b"QUIT\\r\\n", "its end has come"
+    peer.close()
+    ours, peer = pair(kind)
+    assert agent.save_endp_inline(60, "endpoint", "", ours.fileno()) == 0
+    peer.close()
+for path in ("/dev/null", "/etc/passwd", "/tmp"):
+    file = os.open(path, os.O_RDONLY)
+    assert agent.save_endp_inline(60, "endpoint", "", file) == 2
+    os.close(file)
+agent.send(b"request\\0no such request\\0\\0")
+agent.read_list()
+kept = [pair(socket.AF_INET) for _ in range(200)]
+for ours, _ in kept:
+    assert agent.save(10, "destination", "", "kept", "", ours.fileno()) == 0
+    ours.close()
+if os.fork() == 0:
+    time.sleep(60)  # the peers live on; the machine ends this
+"""
+
+
 @pytest.fixture
 def host(machine):
     machine.install()
@@ -99,6 +144,36 @@ def test_descriptors_of_all_kinds(host):
     pid = host.show(SERVICE, "MainPID")["MainPID"]
     names = host.run(["ls", "-l", f"/proc/{pid}/fd"]).stdout
     host.wait(lambda: host.run(["ls", "-l", f"/proc/{pid}/fd"]).stdout.count("/dev/null") == 1, 10, names)
+
+
+def test_no_system_call_is_missing_from_the_list(host):
+    """A call that the sandbox does not allow is refused, and that could go unnoticed. Here it is fatal."""
+    host.write("/etc/systemd/system/scached.service.d/fatal.conf", "[Service]\nSystemCallErrorNumber=\n")
+    host.write("/etc/scached/scached.conf", "max_idle = 1s\nconnection_cache_ttl_limit = 60s\n"
+                                            "connection_cache_size_limit = 100\n")
+    try:
+        host.systemctl("daemon-reload")
+        host.python(EVERYTHING)
+        for command in ("status", "list", "list --bindings", "metrics", "flush nothing"):
+            host.run(f"scachectl {command}")
+        host.systemctl("reload", SERVICE)
+        host.systemctl("restart", SERVICE)
+        assert "100 parked" in host.run("scachectl status").stdout
+        host.run("scachectl flush")
+        host.journal_wait("Leaving: idle", unit=SERVICE, timeout=30)
+        assert not [entry for entry in host.journal(unit=SERVICE) if "SYS" in entry["MESSAGE"]]
+
+        # And a call that is missing would have shown.
+        host.write("/etc/systemd/system/scached.service.d/fatal.conf",
+                   "[Service]\nSystemCallErrorNumber=\nSystemCallFilter=~accept4\n")
+        host.systemctl("daemon-reload")
+        host.run("scachectl status", check=False)
+        host.journal_wait("status=31/SYS", unit=SERVICE)
+    finally:
+        host.run("rm -r /etc/systemd/system/scached.service.d")
+        host.systemctl("daemon-reload")
+        host.systemctl("stop", SERVICE)
+        host.systemctl("reset-failed", SERVICE, check=False)
 
 
 def test_back_after_crashes(host):
