@@ -16,6 +16,9 @@
 /* How many bytes to ask for at once. Most requests are shorter. */
 #define RECEIVE_SIZE ((size_t) 1024)
 
+/* A request may be as long as request_size_limit, and then comes the byte that carries the descriptor for it. */
+#define DESCRIPTOR_BYTE ((size_t) 1)
+
 /* An input buffer that has grown beyond this goes back when it is empty. */
 #define INPUT_KEPT ((size_t) 4096)
 
@@ -37,7 +40,7 @@ int agent_new(struct agent **ret, struct server *server, int fd, enum dialect di
                 .fd = fd,
                 .dialect = dialect,
                 .passing.fd = -1,
-                .input = WIRE_BUFFER_INIT(server->settings->request_size_limit),
+                .input = WIRE_BUFFER_INIT(server->settings->request_size_limit + DESCRIPTOR_BYTE),
                 .output = WIRE_BUFFER_INIT(server->scratch.limit),
         };
 
@@ -180,7 +183,7 @@ static void endless(struct agent *agent) {
         journal_say(agent->server->journal, REQUEST_ENDLESS, &subject,
                 "Cut off agent %i of user %u: it sent more than %zu bytes (request_size_limit) without "
                 "ending a list.",
-                (int) agent->pid, agent->uid, agent->input.limit);
+                (int) agent->pid, agent->uid, agent->input.limit - DESCRIPTOR_BYTE);
 }
 
 static void discard(void *userdata, int fd) {
@@ -219,8 +222,10 @@ enum agent_need agent_receive(struct agent *agent) {
                 size = 1;
                 r = wire_buffer_reserve(input, size);
         } else {
-                r = wire_buffer_reserve(input, MIN(RECEIVE_SIZE, input->limit - wire_buffer_fill(input)));
-                size = wire_buffer_room(input);
+                size_t left = input->limit - DESCRIPTOR_BYTE - wire_buffer_fill(input);
+
+                r = wire_buffer_reserve(input, MIN(RECEIVE_SIZE, left));
+                size = MIN(wire_buffer_room(input), left);
         }
         if (r < 0 || size == 0) {
                 if (r != -ENOMEM)

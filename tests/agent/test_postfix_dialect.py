@@ -368,6 +368,16 @@ def test_endless_list(start, dialect, endless):
     other.in_step()
 
 
+def test_a_descriptor_after_a_list_at_the_limit(start, dialect, connections):
+    """The byte that carries it is not counted."""
+    agent = start(request_size_limit=4096).agent(dialect)
+    connection = connections()
+    prop = "x" * (4096 - len(encode(lists.save_endp(600, "endpoint", ""))))
+    assert agent.save_endp(600, "endpoint", prop, connection.fd) == OK
+    with agent.find_endp("endpoint") as found:
+        assert found.identity == connection.identity and found.properties == (prop.encode(),)
+
+
 def test_lists_up_to_the_limit(start, dialect):
     daemon = start(request_size_limit=4096)
     agent = daemon.agent(dialect)
