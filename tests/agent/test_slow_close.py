@@ -166,6 +166,7 @@ def test_collected_by_many(daemon, slow):
     other.in_step()
     assert slow.held() == DISPOSAL_MAX
     slow.release()
+    wait_until(lambda: len(os.listdir(f"/proc/{daemon.pid}/task")) == 1, "the closes have ended", 10.0)
     assert_served(daemon, other)
 
 
