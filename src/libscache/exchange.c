@@ -123,14 +123,14 @@ static bool has_word(struct slice words, struct slice word) {
 /* Each step below takes the list that came. Returns negative errno to end the request. */
 
 static int on_greeting(struct scache *scache, const struct wire_list *list) {
-        if (list->n_attributes < 1 || !slice_equal(list->attributes[0].name, SLICE("protocol")) ||
-                !slice_equal(list->attributes[0].value, SLICE("connection_cache_protocol")))
+        if (list->n_attributes < 1 || !slice_equal(wire_list_name(list, 0), SLICE("protocol")) ||
+                !slice_equal(wire_list_value(list, 0), SLICE("connection_cache_protocol")))
                 return -EPROTO;
 
         for (size_t i = 1; i < MIN(list->n_attributes, (size_t) WIRE_ATTRIBUTES_MAX); i++) {
-                struct slice words = list->attributes[i].value;
+                struct slice words = wire_list_value(list, i);
 
-                if (!slice_equal(list->attributes[i].name, SLICE("extensions")))
+                if (!slice_equal(wire_list_name(list, i), SLICE("extensions")))
                         continue;
                 scache->can_inline = has_word(words, SLICE("inline"));
                 scache->can_save = has_word(words, SLICE("save"));
@@ -144,14 +144,13 @@ static int on_greeting(struct scache *scache, const struct wire_list *list) {
 static int status_of(const struct wire_list *list, size_t n_properties, int failed) {
         struct slice status;
 
-        if (list->n_attributes != 1 + n_properties ||
-                !slice_equal(list->attributes[0].name, SLICE("status")))
+        if (list->n_attributes != 1 + n_properties || !slice_equal(wire_list_name(list, 0), SLICE("status")))
                 return -EPROTO;
         for (size_t i = 1; i <= n_properties; i++)
-                if (!slice_equal(list->attributes[i].name, SLICE("property")))
+                if (!slice_equal(wire_list_name(list, i), SLICE("property")))
                         return -EPROTO;
 
-        status = list->attributes[0].value;
+        status = wire_list_value(list, 0);
         if (slice_equal(status, SLICE("0")))
                 return 0;
         if (slice_equal(status, SLICE("1")))
@@ -169,7 +168,7 @@ static int on_bound(struct scache *scache, const struct wire_list *list) {
 static int on_invitation(struct scache *scache, const struct wire_list *list) {
         int r;
 
-        if (list->n_attributes != 1 || !slice_equal(list->attributes[0].name, SLICE("dummy"))) {
+        if (list->n_attributes != 1 || !slice_equal(wire_list_name(list, 0), SLICE("dummy"))) {
                 r = status_of(list, 0, -EREMOTEIO);
                 return r < 0 ? r : -EPROTO;
         }
@@ -196,7 +195,7 @@ static int keep_properties(struct scache *scache, const struct wire_list *list) 
         int r;
 
         for (size_t i = 1; i < list->n_attributes; i++) {
-                struct slice property = list->attributes[i].value;
+                struct slice property = wire_list_value(list, i);
 
                 r = wire_buffer_reserve(&scache->properties, property.size + 1);
                 if (r < 0)
@@ -305,9 +304,9 @@ static int on_input(struct scache *scache) {
         if (scache->step == STEP_DESCRIPTOR)
                 r = on_descriptor(scache);
         else {
-                wire_parser_list(&scache->parser, input, &list);
-                wire_parser_reset(&scache->parser);
+                list = wire_parser_list(&scache->parser, input);
                 r = on_list(scache, &list);
+                wire_parser_reset(&scache->parser);
         }
         return r < 0 ? r : 1;
 }

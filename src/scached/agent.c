@@ -92,11 +92,6 @@ struct journal_subject agent_subject(const struct agent *agent, struct slice lab
         return (struct journal_subject){ dialect_name(agent->dialect), agent->pid, agent->uid, label };
 }
 
-bool agent_is_busy(const struct agent *agent) {
-        return agent->state != AGENT_IDLE || wire_buffer_fill(&agent->input) > 0 ||
-                wire_buffer_fill(&agent->output) > 0;
-}
-
 bool agent_is_at_rest(const struct agent *agent) {
         int unread;
 
@@ -177,7 +172,7 @@ enum agent_need agent_flush(struct agent *agent) {
         return agent_work(agent);
 }
 
-static void endless(struct agent *agent) {
+_cold_ static void endless(struct agent *agent) {
         struct journal_subject subject = agent_subject(agent, (struct slice){});
 
         journal_say(agent->server->journal, REQUEST_ENDLESS, &subject,
@@ -285,7 +280,7 @@ static int work_once(struct agent *agent) {
                         return 0;
 
                 passing = take_passing(agent, n);
-                wire_parser_list(&agent->parser, wire_buffer_head(input), &list);
+                list = wire_parser_list(&agent->parser, wire_buffer_head(input));
                 agent->state = AGENT_IDLE;
                 r = exchange_descriptor(agent, &list, &passing);
         } else {
@@ -294,7 +289,7 @@ static int work_once(struct agent *agent) {
                         return 0;
 
                 passing = take_passing(agent, n);
-                wire_parser_list(&agent->parser, wire_buffer_head(input), &list);
+                list = wire_parser_list(&agent->parser, wire_buffer_head(input));
                 r = exchange_list(agent, &list, &passing);
         }
         disposal_close(agent->server->disposal, passing.fd);

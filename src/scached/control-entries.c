@@ -72,7 +72,7 @@ static int parse_query(const struct wire_list *list, struct query *ret) {
         if (list->n_attributes > WIRE_ATTRIBUTES_MAX)
                 return -EINVAL;
         for (size_t i = 1; i < list->n_attributes; i++) {
-                r = parse_attribute(&query, list->attributes[i].name, list->attributes[i].value);
+                r = parse_attribute(&query, wire_list_name(list, i), wire_list_value(list, i));
                 if (r < 0)
                         return r;
         }

@@ -45,7 +45,7 @@ static int put_status(struct wire_buffer *buffer, const struct server *server) {
 
 /* Put what is asked for behind the status. Returns -EINVAL if the request makes no sense. */
 static int put_answer(struct server *server, const struct wire_list *list) {
-        struct slice name = list->attributes[0].value;
+        struct slice name = wire_list_value(list, 0);
 
         if (slice_equal(name, SLICE("status")) && list->n_attributes == 1)
                 return put_status(&server->scratch, server);

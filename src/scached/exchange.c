@@ -16,19 +16,21 @@
 
 /* What an answer's status says. */
 enum verdict {
-        STATUS_OK = 0,
-        STATUS_BAD = 1,  /* malformed request */
-        STATUS_FAIL = 2, /* well-formed, and could not be done */
+        STATUS_OK,
+        STATUS_BAD,  /* malformed request */
+        STATUS_FAIL, /* well-formed, and could not be done */
+        _VERDICT_MAX,
+};
+
+static const struct slice verdicts[_VERDICT_MAX] = {
+        [STATUS_OK] = SLICE_INIT("0"),
+        [STATUS_BAD] = SLICE_INIT("1"),
+        [STATUS_FAIL] = SLICE_INIT("2"),
 };
 
 #define NAME_DUMMY    "dummy"
 #define NAME_STATUS   "status"
-#define NAME_REQUEST  SLICE_INIT("request")
-#define NAME_TTL      SLICE_INIT("ttl")
-#define NAME_LABEL    SLICE_INIT("label")
-#define NAME_PROPERTY SLICE_INIT("property")
-#define NAME_HANDOVER SLICE_INIT("handover")
-#define NAME_FAREWELL SLICE_INIT("farewell")
+#define NAME_PROPERTY "property"
 
 /* Who may find what is saved, where users share. No user has this id (POSIX: -1 is "no change" to chown(2)). */
 #define UID_EVERYONE ((uid_t) -1)
@@ -43,55 +45,76 @@ enum request {
         _REQUEST_INVALID = -1,
 };
 
-/* The attributes of each request in their order: those that must be there, then one that may, if any. */
+#define NAME_SAVE_ENDPOINT    "save_endp"
+#define NAME_FIND_ENDPOINT    "find_endp"
+#define NAME_SAVE_DESTINATION "save_dest"
+#define NAME_FIND_DESTINATION "find_dest"
+#define NAME_SAVE             "save"
+
+/* What comes with each request behind its name, in this order, a letter for each attribute (is_attribute()). */
 static const struct {
-        struct slice name;
-        struct slice attributes[WIRE_ATTRIBUTES_MAX];
-        size_t n_attributes; /* that must be there */
-        bool has_option;
+        const char *name;
+        char attributes[WIRE_ATTRIBUTES_MAX];
+        size_t n_attributes; /* that must be there; one after them may */
         size_t n_properties; /* in the answer */
 } requests[_REQUEST_MAX] = {
-        [REQUEST_SAVE_ENDPOINT] = { SLICE_INIT("save_endp"),
-                { NAME_REQUEST, NAME_TTL, NAME_LABEL, NAME_PROPERTY, NAME_FAREWELL }, 4, true, 0 },
-        [REQUEST_FIND_ENDPOINT] = { SLICE_INIT("find_endp"), { NAME_REQUEST, NAME_LABEL, NAME_HANDOVER }, 2,
-                true, 1 },
-        [REQUEST_SAVE_DESTINATION] = { SLICE_INIT("save_dest"),
-                { NAME_REQUEST, NAME_TTL, NAME_LABEL, NAME_PROPERTY, NAME_LABEL }, 5, false, 0 },
-        [REQUEST_FIND_DESTINATION] = { SLICE_INIT("find_dest"), { NAME_REQUEST, NAME_LABEL, NAME_HANDOVER },
-                2, true, 2 },
-        [REQUEST_SAVE] = { SLICE_INIT("save"),
-                { NAME_REQUEST, NAME_TTL, NAME_LABEL, NAME_PROPERTY, NAME_LABEL, NAME_PROPERTY,
-                        NAME_FAREWELL },
-                6, true, 0 },
+        [REQUEST_SAVE_ENDPOINT] = { NAME_SAVE_ENDPOINT, "tlpf", 3, 0 },
+        [REQUEST_FIND_ENDPOINT] = { NAME_FIND_ENDPOINT, "lh", 1, 1 },
+        [REQUEST_SAVE_DESTINATION] = { NAME_SAVE_DESTINATION, "tlpl", 4, 0 },
+        [REQUEST_FIND_DESTINATION] = { NAME_FIND_DESTINATION, "lh", 1, 2 },
+        [REQUEST_SAVE] = { NAME_SAVE, "tlplpf", 5, 0 },
 };
 
+/* Names are compared with constants, one by one: that takes a few instructions, and no call. */
+
+static bool is_attribute(struct slice name, char letter) {
+        switch (letter) {
+        case 't':
+                return slice_equal(name, SLICE("ttl"));
+        case 'l':
+                return slice_equal(name, SLICE("label"));
+        case 'p':
+                return slice_equal(name, SLICE(NAME_PROPERTY));
+        case 'h':
+                return slice_equal(name, SLICE("handover"));
+        case 'f':
+                return slice_equal(name, SLICE("farewell"));
+        default:
+                return false;
+        }
+}
+
 static enum request request_from_name(struct slice name) {
-        for (int i = 0; i < _REQUEST_MAX; i++)
-                if (slice_equal(name, requests[i].name))
-                        return (enum request) i;
+        if (slice_equal(name, SLICE(NAME_FIND_DESTINATION)))
+                return REQUEST_FIND_DESTINATION;
+        if (slice_equal(name, SLICE(NAME_SAVE_DESTINATION)))
+                return REQUEST_SAVE_DESTINATION;
+        if (slice_equal(name, SLICE(NAME_SAVE_ENDPOINT)))
+                return REQUEST_SAVE_ENDPOINT;
+        if (slice_equal(name, SLICE(NAME_FIND_ENDPOINT)))
+                return REQUEST_FIND_ENDPOINT;
+        if (slice_equal(name, SLICE(NAME_SAVE)))
+                return REQUEST_SAVE;
 
         return _REQUEST_INVALID;
 }
 
-static struct slice value_at(const struct wire_list *list, size_t i) {
-        return list->attributes[i].value;
-}
-
-/* The value of the attribute that may follow a request's own, NULL data if it did not. */
+/* The value of the attribute that may follow those of a well-formed request, NULL data if it did not. */
 static struct slice option_of(enum request request, const struct wire_list *list) {
-        size_t n = requests[request].n_attributes;
+        size_t n = 1 + requests[request].n_attributes;
 
-        return list->n_attributes > n ? value_at(list, n) : (struct slice){};
+        return list->n_attributes > n ? wire_list_value(list, n) : (struct slice){};
 }
 
-/* Has the list the attributes of this request, and maybe its option? */
+/* Has the list, behind the name of this request, its attributes, and maybe its option? */
 static bool is_well_formed(enum request request, const struct wire_list *list) {
-        size_t n = requests[request].n_attributes;
+        if (list->n_attributes < 1 + requests[request].n_attributes)
+                return false;
 
-        if (requests[request].has_option && list->n_attributes == n + 1)
-                n++;
-
-        return wire_list_is(list, requests[request].attributes, n);
+        for (size_t i = 1; i < list->n_attributes; i++)
+                if (!is_attribute(wire_list_name(list, i), requests[request].attributes[i - 1]))
+                        return false;
+        return true;
 }
 
 static uid_t scope_of(const struct agent *agent) {
@@ -105,9 +128,9 @@ static int answer(struct agent *agent, enum verdict verdict, const struct slice 
         int r;
 
         wire_buffer_clear(scratch);
-        r = wire_put_number(scratch, SLICE(NAME_STATUS), (uint64_t) verdict);
+        r = wire_put(scratch, SLICE(NAME_STATUS), verdicts[verdict]);
         for (size_t i = 0; r >= 0 && i < n_properties; i++)
-                r = wire_put(scratch, (struct slice) NAME_PROPERTY, properties[i]);
+                r = wire_put(scratch, SLICE(NAME_PROPERTY), properties[i]);
         if (r >= 0)
                 r = wire_put_end(scratch);
         if (r < 0) {
@@ -119,8 +142,16 @@ static int answer(struct agent *agent, enum verdict verdict, const struct slice 
         return agent_answer(agent, wire_buffer_head(scratch), wire_buffer_fill(scratch), with_lent);
 }
 
+/* Answer a request that was done, and has nothing to tell but that. */
+static void answer_ok(struct agent *agent) {
+        static const char ok[] = NAME_STATUS "\0"
+                                             "0\0"; /* the last NUL ends the list */
+
+        (void) agent_answer(agent, ok, sizeof(ok), false);
+}
+
 /* Answer a request with a status that is not "ok", in the form its agent expects. */
-static int refuse(struct agent *agent, enum request request, enum verdict verdict) {
+_cold_ static int refuse(struct agent *agent, enum request request, enum verdict verdict) {
         static const struct slice empty[2] = {};
 
         agent->server->statistics.total.requests_refused++;
@@ -129,7 +160,8 @@ static int refuse(struct agent *agent, enum request request, enum verdict verdic
         return 0;
 }
 
-static int refuse_exhausted(struct agent *agent, enum request request, struct slice label, int error) {
+_cold_ static int refuse_exhausted(
+        struct agent *agent, enum request request, struct slice label, int error) {
         struct journal_subject subject = agent_subject(agent, label);
 
         journal_say(agent->server->journal, EXHAUSTED, &subject,
@@ -141,7 +173,7 @@ static int refuse_exhausted(struct agent *agent, enum request request, struct sl
         return refuse(agent, request, STATUS_FAIL);
 }
 
-static int refuse_descriptors(struct agent *agent, enum request request, struct slice label) {
+_cold_ static int refuse_descriptors(struct agent *agent, enum request request, struct slice label) {
         struct journal_subject subject = agent_subject(agent, label);
 
         journal_say(agent->server->journal, DESCRIPTOR_UNWANTED, &subject,
@@ -151,7 +183,7 @@ static int refuse_descriptors(struct agent *agent, enum request request, struct 
 }
 
 /* What is parked cannot help: none of it is let go of to make room. */
-static int refuse_declined(struct agent *agent, enum request request, struct slice label) {
+_cold_ static int refuse_declined(struct agent *agent, enum request request, struct slice label) {
         struct journal_subject subject = agent_subject(agent, label);
 
         journal_say(agent->server->journal, EXHAUSTED, &subject,
@@ -161,7 +193,7 @@ static int refuse_declined(struct agent *agent, enum request request, struct sli
         return refuse(agent, request, STATUS_FAIL);
 }
 
-static int refuse_without_descriptor(struct agent *agent, enum request request, struct slice label) {
+_cold_ static int refuse_without_descriptor(struct agent *agent, enum request request, struct slice label) {
         struct journal_subject subject = agent_subject(agent, label);
 
         journal_say(agent->server->journal, DESCRIPTOR_MISSING, &subject,
@@ -170,7 +202,7 @@ static int refuse_without_descriptor(struct agent *agent, enum request request, 
         return refuse(agent, request, STATUS_FAIL);
 }
 
-static int refuse_no_socket(struct agent *agent, enum request request, struct slice label) {
+_cold_ static int refuse_no_socket(struct agent *agent, enum request request, struct slice label) {
         struct journal_subject subject = agent_subject(agent, label);
 
         journal_say(agent->server->journal, DESCRIPTOR_REFUSED, &subject,
@@ -179,25 +211,27 @@ static int refuse_no_socket(struct agent *agent, enum request request, struct sl
         return refuse(agent, request, STATUS_FAIL);
 }
 
-static int refuse_malformed(struct agent *agent, enum request request) {
+_cold_ static int refuse_malformed(struct agent *agent, enum request request) {
         struct journal_subject subject = agent_subject(agent, (struct slice){});
 
         journal_say(agent->server->journal, REQUEST_MALFORMED, &subject,
                 "Agent %i of user %u sent a malformed %s request.", (int) agent->pid, agent->uid,
-                request == _REQUEST_INVALID ? "(unnamed)" : requests[request].name.data);
+                request == _REQUEST_INVALID ? "(unnamed)" : requests[request].name);
         return refuse(agent, request, STATUS_BAD);
+}
+
+_cold_ static void write_trace(
+        const struct agent *agent, enum request request, struct slice label, const char *outcome) {
+        struct journal_subject subject = agent_subject(agent, label);
+
+        journal_say(agent->server->journal, TRACE, &subject, "%s %s for agent %i of user %u: %s",
+                requests[request].name, printable(label).text, (int) agent->pid, agent->uid, outcome);
 }
 
 /* Note what an exchange did, where somebody asked to see it. Labels are shown, properties never. */
 static void trace(const struct agent *agent, enum request request, struct slice label, const char *outcome) {
-        struct journal_subject subject;
-
-        if (!journal_is_verbose(agent->server->journal))
-                return;
-
-        subject = agent_subject(agent, label);
-        journal_say(agent->server->journal, TRACE, &subject, "%s %s for agent %i of user %u: %s",
-                requests[request].name.data, printable(label).text, (int) agent->pid, agent->uid, outcome);
+        if (journal_is_verbose(agent->server->journal))
+                write_trace(agent, request, label, outcome);
 }
 
 /* The time to live that a request asks for, in µs, within the limit. */
@@ -205,7 +239,7 @@ static int ttl_of(const struct agent *agent, const struct wire_list *list, uint6
         uint64_t limit_us = agent->server->settings->ttl_limit_us, ttl;
         int r;
 
-        r = wire_number(value_at(list, 1), &ttl);
+        r = wire_number(wire_list_value(list, 1), &ttl);
         if (r < 0)
                 return r;
         if (ttl == 0)
@@ -220,9 +254,9 @@ static int bind_destination(struct agent *agent, const struct wire_list *list, u
         struct server *server = agent->server;
         struct binding_details details = {
                 .uid = scope_of(agent),
-                .destination = value_at(list, 2),
-                .property = value_at(list, 3),
-                .endpoint = value_at(list, 4),
+                .destination = wire_list_value(list, 2),
+                .property = wire_list_value(list, 3),
+                .endpoint = wire_list_value(list, 4),
                 .ttl_us = ttl_us,
                 .deadline_us = usec_add(loop_now(server->loop), ttl_us),
         };
@@ -237,7 +271,7 @@ static int bind_destination(struct agent *agent, const struct wire_list *list, u
         return 0;
 }
 
-static int refuse_unknown(struct agent *agent, struct slice name) {
+_cold_ static int refuse_unknown(struct agent *agent, struct slice name) {
         struct journal_subject subject = agent_subject(agent, (struct slice){});
 
         journal_say(agent->server->journal, REQUEST_UNKNOWN, &subject,
@@ -246,7 +280,7 @@ static int refuse_unknown(struct agent *agent, struct slice name) {
         return refuse(agent, _REQUEST_INVALID, STATUS_BAD);
 }
 
-static void hand_over_failed(const struct agent *agent, struct slice label, int error) {
+_cold_ static void hand_over_failed(const struct agent *agent, struct slice label, int error) {
         struct journal_subject subject = agent_subject(agent, label);
 
         journal_say(agent->server->journal, HAND_OVER_FAILED, &subject,
@@ -263,8 +297,8 @@ static int save(struct agent *agent, enum request request, const struct wire_lis
         struct connection_details details = {
                 .uid = scope_of(agent),
                 .saved_by = agent->uid,
-                .endpoint = value_at(list, with_binding ? 4 : 2),
-                .property = value_at(list, with_binding ? 5 : 3),
+                .endpoint = wire_list_value(list, with_binding ? 4 : 2),
+                .property = wire_list_value(list, with_binding ? 5 : 3),
                 .farewell = farewell,
                 .ttl_us = ttl_us,
                 .deadline_us = usec_add(loop_now(server->loop), ttl_us),
@@ -315,7 +349,7 @@ static int save(struct agent *agent, enum request request, const struct wire_lis
 
         statistics_note(&server->statistics, cache_counts(server->cache));
         trace(agent, request, details.endpoint, "saved");
-        (void) answer(agent, STATUS_OK, NULL, 0, false);
+        answer_ok(agent);
         return 0;
 }
 
@@ -355,10 +389,10 @@ static int on_save_destination(struct agent *agent, const struct wire_list *list
 
         r = bind_destination(agent, list, ttl_us);
         if (r < 0)
-                return refuse_exhausted(agent, REQUEST_SAVE_DESTINATION, value_at(list, 2), r);
+                return refuse_exhausted(agent, REQUEST_SAVE_DESTINATION, wire_list_value(list, 2), r);
 
-        trace(agent, REQUEST_SAVE_DESTINATION, value_at(list, 2), "saved");
-        (void) answer(agent, STATUS_OK, NULL, 0, false);
+        trace(agent, REQUEST_SAVE_DESTINATION, wire_list_value(list, 2), "saved");
+        answer_ok(agent);
         return 0;
 }
 
@@ -366,7 +400,8 @@ static int on_find(struct agent *agent, enum request request, const struct wire_
         struct server *server = agent->server;
         bool by_destination = request == REQUEST_FIND_DESTINATION;
         struct statistics_counters *total = &server->statistics.total;
-        struct slice label = value_at(list, 1), handover = option_of(request, list), properties[2] = {};
+        struct slice label = wire_list_value(list, 1), handover = option_of(request, list),
+                     properties[2] = {};
         size_t n_properties = requests[request].n_properties;
         struct connection *connection;
         int r;
@@ -421,7 +456,7 @@ static int hand_over(struct agent *agent) {
  * descriptor that was already refused. Postfix's scache(8) reads past both, too. */
 static bool is_filler(const struct wire_list *list) {
         return list->n_attributes == 0 ||
-                (list->n_attributes == 1 && slice_equal(list->attributes[0].name, SLICE(NAME_DUMMY)));
+                (list->n_attributes == 1 && slice_equal(wire_list_name(list, 0), SLICE(NAME_DUMMY)));
 }
 
 int exchange_descriptor(struct agent *agent, const struct wire_list *list, struct wire_passing *passing) {
@@ -447,14 +482,14 @@ int exchange_list(struct agent *agent, const struct wire_list *list, struct wire
 
         if (is_filler(list))
                 return has_passed ? refuse_descriptors(agent, _REQUEST_INVALID, (struct slice){}) : 0;
-        if (!slice_equal(list->attributes[0].name, (struct slice) NAME_REQUEST))
+        if (!slice_equal(wire_list_name(list, 0), SLICE("request")))
                 return refuse_malformed(agent, _REQUEST_INVALID);
         if (agent->dialect == DIALECT_CONTROL)
                 return control_request(agent, list);
 
-        request = request_from_name(value_at(list, 0));
+        request = request_from_name(wire_list_value(list, 0));
         if (request == _REQUEST_INVALID)
-                return refuse_unknown(agent, value_at(list, 0));
+                return refuse_unknown(agent, wire_list_value(list, 0));
         if (!is_well_formed(request, list))
                 return refuse_malformed(agent, request);
 
@@ -467,7 +502,7 @@ int exchange_list(struct agent *agent, const struct wire_list *list, struct wire
         case REQUEST_FIND_ENDPOINT:
         case REQUEST_FIND_DESTINATION:
                 if (has_passed)
-                        return refuse_descriptors(agent, request, value_at(list, 1));
+                        return refuse_descriptors(agent, request, wire_list_value(list, 1));
                 return request == REQUEST_SAVE_DESTINATION ? on_save_destination(agent, list)
                                                            : on_find(agent, request, list);
         default:

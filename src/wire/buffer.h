@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 
+#include "base/cleanup.h"
+
 /* Bytes between `start` and `end` wait to be consumed. All zero but `limit` is an empty buffer, without memory. */
 struct wire_buffer {
         char *data;
@@ -37,7 +39,7 @@ static inline size_t wire_buffer_room(const struct wire_buffer *buffer) {
 }
 
 /* Where there is too little room, wire_buffer_reserve() ends up here. */
-int wire_buffer_make_room(struct wire_buffer *buffer, size_t n);
+_cold_ int wire_buffer_make_room(struct wire_buffer *buffer, size_t n);
 
 /* Make room for N more bytes at the tail; what is in the buffer may move. Returns -EMSGSIZE if that would be
  * more than the limit, -ENOMEM; then the buffer is as it was. */

@@ -5,56 +5,36 @@
 #include "base/cleanup.h"
 
 size_t wire_parser_feed(struct wire_parser *parser, const char *data, size_t size) {
-        while (parser->length == 0 && parser->scanned < size) {
-                size_t scanned = parser->scanned, n_strings = parser->n_strings, end;
-                const char *nul;
+        size_t at = parser->scanned, start = parser->start, n_strings = parser->n_strings;
+
+        if (parser->length > 0)
+                return parser->length;
+
+        while (at < size) {
+                const char *nul = memchr(data + at, 0, size - at);
+
+                if (!nul) {
+                        at = size;
+                        break;
+                }
 
                 /* Names and values alternate: an empty string in the place of a name closes the list. */
-                if (data[scanned] == 0 && scanned == parser->start && n_strings % 2 == 0) {
-                        parser->length = parser->scanned = scanned + 1;
+                at = (size_t) (nul - data) + 1;
+                if (at == start + 1 && n_strings % 2 == 0) {
+                        parser->length = at;
                         break;
                 }
 
-                nul = memchr(data + scanned, 0, size - scanned);
-                if (!nul) {
-                        parser->scanned = size;
-                        break;
-                }
-
-                end = (size_t) (nul - data);
                 if (n_strings < ELEMENTSOF(parser->ends))
-                        parser->ends[n_strings] = end;
-                parser->n_strings = n_strings + 1;
-                parser->start = parser->scanned = end + 1;
+                        parser->ends[n_strings] = at - 1;
+                n_strings++;
+                start = at;
         }
 
+        parser->scanned = at;
+        parser->start = start;
+        parser->n_strings = n_strings;
         return parser->length;
-}
-
-void wire_parser_list(const struct wire_parser *parser, const char *data, struct wire_list *ret) {
-        size_t start = 0;
-
-        ret->n_attributes = parser->n_strings / 2;
-        for (size_t i = 0; i < MIN(ret->n_attributes, (size_t) WIRE_ATTRIBUTES_MAX); i++) {
-                size_t name_end = parser->ends[2 * i], value_end = parser->ends[2 * i + 1];
-
-                ret->attributes[i] = (struct wire_attribute){
-                        .name = { data + start, name_end - start },
-                        .value = { data + name_end + 1, value_end - name_end - 1 },
-                };
-                start = value_end + 1;
-        }
-}
-
-bool wire_list_is(const struct wire_list *list, const struct slice names[], size_t n_names) {
-        if (list->n_attributes != n_names || n_names > WIRE_ATTRIBUTES_MAX)
-                return false;
-
-        for (size_t i = 0; i < n_names; i++)
-                if (!slice_equal(list->attributes[i].name, names[i]))
-                        return false;
-
-        return true;
 }
 
 int wire_put(struct wire_buffer *buffer, struct slice name, struct slice value) {

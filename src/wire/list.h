@@ -13,16 +13,6 @@
 /* No request has more attributes than `save` with its farewell. What comes after them is counted, not kept. */
 #define WIRE_ATTRIBUTES_MAX 8
 
-struct wire_attribute {
-        struct slice name;  /* NUL-terminated */
-        struct slice value; /* NUL-terminated */
-};
-
-struct wire_list {
-        size_t n_attributes; /* of which the first WIRE_ATTRIBUTES_MAX are here */
-        struct wire_attribute attributes[WIRE_ATTRIBUTES_MAX];
-};
-
 /* What the parser remembers between two feeds, so that no byte is looked at twice. All zero is a fresh one. */
 struct wire_parser {
         size_t scanned;                       /* bytes looked at */
@@ -38,9 +28,6 @@ struct wire_parser {
  * there is no error: a list that says nothing sensible still ends where it ends. */
 size_t wire_parser_feed(struct wire_parser *parser, const char *data, size_t size);
 
-/* The list that wire_parser_feed() found at DATA. The slices point into DATA. */
-void wire_parser_list(const struct wire_parser *parser, const char *data, struct wire_list *ret);
-
 static inline void wire_parser_reset(struct wire_parser *parser) {
         parser->scanned = 0;
         parser->length = 0;
@@ -48,8 +35,34 @@ static inline void wire_parser_reset(struct wire_parser *parser) {
         parser->n_strings = 0;
 }
 
-/* Is the list made of just these N names, in this order? */
-bool wire_list_is(const struct wire_list *list, const struct slice names[], size_t n_names);
+struct wire_attribute {
+        struct slice name;  /* NUL-terminated */
+        struct slice value; /* NUL-terminated */
+};
+
+/* A list that was found: a view of its bytes and of what its parser knows about them, good until either changes. */
+struct wire_list {
+        const char *data;
+        const size_t *ends;
+        size_t n_attributes; /* of which the first WIRE_ATTRIBUTES_MAX can be asked for */
+};
+
+/* The list that wire_parser_feed() found at DATA. */
+static inline struct wire_list wire_parser_list(const struct wire_parser *parser, const char *data) {
+        return (struct wire_list){ data, parser->ends, parser->n_strings / 2 };
+}
+
+static inline struct slice wire_list_name(const struct wire_list *list, size_t i) {
+        size_t start = i > 0 ? list->ends[2 * i - 1] + 1 : 0;
+
+        return (struct slice){ list->data + start, list->ends[2 * i] - start };
+}
+
+static inline struct slice wire_list_value(const struct wire_list *list, size_t i) {
+        size_t start = list->ends[2 * i] + 1;
+
+        return (struct slice){ list->data + start, list->ends[2 * i + 1] - start };
+}
 
 /* Write one attribute, or the end of a list, to a buffer. Errors: -ENOMEM, -EMSGSIZE as wire_buffer_reserve(). */
 int wire_put(struct wire_buffer *buffer, struct slice name, struct slice value);

@@ -33,7 +33,7 @@ static void check_written(const struct wire_list *list, const char *data, size_t
         struct wire_buffer buffer = WIRE_BUFFER_INIT(length);
 
         for (size_t i = 0; i < list->n_attributes; i++)
-                CHECK(wire_put(&buffer, list->attributes[i].name, list->attributes[i].value) == 0);
+                CHECK(wire_put(&buffer, wire_list_name(list, i), wire_list_value(list, i)) == 0);
         CHECK(wire_put_end(&buffer) == 0);
         CHECK(wire_buffer_fill(&buffer) == length);
         CHECK(memcmp(wire_buffer_head(&buffer), data, length) == 0);
@@ -88,12 +88,14 @@ static size_t check_list(const char *data, size_t size) {
         if (length == 0)
                 return 0;
 
-        wire_parser_list(&pieces, data, &list);
+        list = wire_parser_list(&pieces, data);
         CHECK(list.n_attributes == n_attributes);
         for (size_t i = 0; i < MIN(n_attributes, (size_t) WIRE_ATTRIBUTES_MAX); i++) {
-                CHECK(list.attributes[i].name.data[list.attributes[i].name.size] == 0);
-                CHECK(list.attributes[i].value.data[list.attributes[i].value.size] == 0);
-                check_number(list.attributes[i].value);
+                struct slice name = wire_list_name(&list, i), value = wire_list_value(&list, i);
+
+                CHECK(name.data[name.size] == 0);
+                CHECK(value.data[value.size] == 0);
+                check_number(value);
         }
         if (n_attributes <= WIRE_ATTRIBUTES_MAX)
                 check_written(&list, data, length);
