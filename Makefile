@@ -46,7 +46,7 @@ CMOCKA_LIBS = $(eval CMOCKA_LIBS := $$(shell $$(PKG_CONFIG) --libs cmocka))$(CMO
 
 compile_flags = -std=gnu17 -D_GNU_SOURCE -DSCACHED_VERSION='"$(VERSION)"' -Isrc \
                 -DSETTINGS_CONFIG_DIRECTORY='"$(sysconfdir)/scached"' \
-                -fno-strict-aliasing -fvisibility=hidden -fPIC $(WARNINGS) $(SYSTEMD_CFLAGS) \
+                -fno-strict-aliasing -fvisibility=hidden -fPIC -fno-plt $(WARNINGS) $(SYSTEMD_CFLAGS) \
                 $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 link_flags = -pthread -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 

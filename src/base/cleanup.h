@@ -9,6 +9,8 @@
 #define _unused_       __attribute__((unused))
 #define _printf_(a, b) __attribute__((format(printf, a, b)))
 #define _public_       __attribute__((visibility("default")))
+/* Hardly ever called: kept, with the branches that lead to it, out of the way of what is called all the time. */
+#define _cold_ __attribute__((cold))
 
 #define ELEMENTSOF(x) (sizeof(x) / sizeof((x)[0]))
 #define MIN(a, b)     ((a) < (b) ? (a) : (b))

@@ -234,6 +234,7 @@ struct connection *cache_find_destination(struct cache *cache, uid_t uid, struct
         if (!destination)
                 return NULL;
 
+        cache->recent_destination = destination;
         TAILQ_FOREACH (binding, &destination->bindings, siblings) {
                 struct connection *connection;
 

@@ -64,9 +64,13 @@ struct endpoint *endpoint_find(const struct cache *cache, uid_t uid, struct slic
 }
 
 struct destination *destination_find(const struct cache *cache, uid_t uid, struct slice label) {
-        struct table_entry *entry = table_find(&cache->destinations, label_hash(cache, uid, label),
-                destination_matches, &(struct label_key){ uid, label });
+        const struct label_key key = { uid, label };
+        struct table_entry *entry;
 
+        if (cache->recent_destination && destination_matches(&cache->recent_destination->by_label, &key))
+                return cache->recent_destination;
+
+        entry = table_find(&cache->destinations, label_hash(cache, uid, label), destination_matches, &key);
         return entry ? CONTAINER_OF(entry, struct destination, by_label) : NULL;
 }
 
@@ -149,6 +153,7 @@ static int destination_hold(struct cache *cache, uid_t uid, struct slice label, 
         }
 
         destination->n_bindings++;
+        cache->recent_destination = destination;
         *ret = destination;
         return 0;
 }
@@ -157,6 +162,8 @@ static void destination_release(struct cache *cache, struct destination *destina
         if (--destination->n_bindings > 0)
                 return;
 
+        if (cache->recent_destination == destination)
+                cache->recent_destination = NULL;
         table_remove(&cache->destinations, &destination->by_label);
         cache->counts.bytes -= destination_bytes(destination->label_size);
         cache->counts.destinations--;

@@ -46,8 +46,9 @@ struct cache {
         struct cache_counts counts;
         struct table endpoints;
         struct table destinations;
-        struct endpoint
-                *recent_endpoint; /* saved to last; a binding and a connection of one come in a row */
+        /* What is asked for in a row: a destination is found and bound again, an endpoint bound to and saved to. */
+        struct destination *recent_destination;
+        struct endpoint *recent_endpoint;
         struct deadlines connection_deadlines;
         struct deadlines binding_deadlines;
         struct connection_list departed;

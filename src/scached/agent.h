@@ -90,7 +90,10 @@ enum agent_need agent_work(struct agent *agent);
 enum agent_need agent_flush(struct agent *agent);
 
 /* Is it in the middle of an exchange? */
-bool agent_is_busy(const struct agent *agent);
+static inline bool agent_is_busy(const struct agent *agent) {
+        return agent->state != AGENT_IDLE || wire_buffer_fill(&agent->input) > 0 ||
+                wire_buffer_fill(&agent->output) > 0;
+}
 
 /* May it be cut off without harm: it has been served, and nothing is under way in either direction? */
 bool agent_is_at_rest(const struct agent *agent);

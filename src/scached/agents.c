@@ -36,7 +36,7 @@ struct agents {
         bool handing_timer_is_set;
 };
 
-static void drop(struct agents *agents, struct agent *agent) {
+_cold_ static void drop(struct agents *agents, struct agent *agent) {
         TAILQ_REMOVE(&agents->by_activity, agent, by_activity);
         if (agent->is_queued)
                 TAILQ_REMOVE(&agents->by_turn, agent, by_turn);
@@ -49,7 +49,7 @@ static void drop(struct agents *agents, struct agent *agent) {
         agent_free(agent);
 }
 
-static bool set_timer(struct agents *agents, sd_event_source *timer, uint64_t at_us) {
+_cold_ static bool set_timer(struct agents *agents, sd_event_source *timer, uint64_t at_us) {
         if (sd_event_source_set_time(timer, at_us) < 0 ||
                 sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT) < 0)
                 return false;
@@ -144,16 +144,22 @@ static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
         if (agent->is_queued)
                 return;
 
-        TAILQ_REMOVE(&agents->by_activity, agent, by_activity);
-        TAILQ_INSERT_TAIL(&agents->by_activity, agent, by_activity);
+        if (TAILQ_NEXT(agent, by_activity)) {
+                TAILQ_REMOVE(&agents->by_activity, agent, by_activity);
+                TAILQ_INSERT_TAIL(&agents->by_activity, agent, by_activity);
+        }
         arrange(agents, agent, agent->events & EPOLLOUT ? agent_flush(agent) : agent_receive(agent));
 }
 
 uint64_t agents_take_turns(struct agents *agents) {
-        struct agent *last = TAILQ_LAST(&agents->by_turn, agent_list), *agent = NULL;
+        struct agent *last, *agent = NULL;
 
+        if (TAILQ_EMPTY(&agents->by_turn))
+                return USEC_INFINITY;
+
+        last = TAILQ_LAST(&agents->by_turn, agent_list);
         /* One unit each; who needs another turn goes behind the last one. */
-        while (last && agent != last) {
+        while (agent != last) {
                 agent = TAILQ_FIRST(&agents->by_turn);
                 note_queued(agents, agent, false);
                 arrange(agents, agent, agent_work(agent));

@@ -39,7 +39,7 @@ bool journal_is_verbose(const struct journal *journal);
 
 /* Write a line; SUBJECT may be NULL. Lines that an agent could cause at will are limited per kind; the next line that
  * gets through says how many did not. */
-void journal_write(struct journal *journal, enum event event, const struct journal_subject *subject,
+_cold_ void journal_write(struct journal *journal, enum event event, const struct journal_subject *subject,
         struct journal_place place, const char *format, ...) _printf_(5, 6);
 
 #define journal_say(journal, event, subject, ...)          \

@@ -18,9 +18,9 @@
 struct loop {
         int epoll_fd;
         sd_event *event;
-        uint64_t now_us;
-        bool touched;  /* sd-event must look at its sources */
-        bool finished; /* sd_event_exit() has been called and taken effect */
+        uint64_t now_us; /* of the round at hand; 0 until somebody asks */
+        bool touched;    /* sd-event must look at its sources */
+        bool finished;   /* sd_event_exit() has been called and taken effect */
         struct {
                 loop_ready_fn fn;
                 void *userdata;
@@ -60,7 +60,6 @@ int loop_new(struct loop **ret, sd_event *event) {
 
         loop->event = sd_event_ref(event);
         loop->touched = true;
-        loop->now_us = clock_now(CLOCK_BOOTTIME);
         loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         if (loop->epoll_fd < 0 ||
                 epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, sd_event_get_fd(event), &tag) < 0) {
@@ -115,7 +114,9 @@ void loop_remove(struct loop *loop, int fd, void *object) {
                         loop->events[i].events = 0;
 }
 
-uint64_t loop_now(const struct loop *loop) {
+uint64_t loop_now(struct loop *loop) {
+        if (loop->now_us == 0)
+                loop->now_us = clock_now(CLOCK_BOOTTIME);
         return loop->now_us;
 }
 
@@ -129,7 +130,7 @@ sd_event *loop_event(const struct loop *loop) {
 
 /* Let sd-event do what it has to do, and set its timers for the time until the next call. If that was not all, it stays
  * touched. */
-static int run_event(struct loop *loop) {
+_cold_ static int run_event(struct loop *loop) {
         for (unsigned i = 0; i < ROUND_SOURCES_MAX; i++) {
                 int r;
 
@@ -157,23 +158,36 @@ static int wait_for_events(struct loop *loop, uint64_t timeout_us) {
                 return -errno;
 
         loop->n_events = MAX(n, 0);
-        loop->now_us = clock_now(CLOCK_BOOTTIME);
+        loop->now_us = 0;
         return 0;
 }
 
-static void dispatch(struct loop *loop) {
-        for (unsigned kind = 0; kind < _LOOP_KIND_MAX; kind++)
-                for (int i = 0; i < loop->n_events; i++) {
-                        const struct epoll_event *event = &loop->events[i];
+/* Have events of one kind handled, but for those of what loop_remove() has taken out of the round. Returns how many there
+ * were. */
+static int dispatch(struct loop *loop, unsigned kind) {
+        int n = 0;
 
-                        if (kind_of(event) == kind && event->events != 0)
-                                loop->ready[kind].fn(
-                                        loop->ready[kind].userdata, object_of(event), event->events);
-                }
+        for (int i = 0; i < loop->n_events; i++) {
+                const struct epoll_event *event = &loop->events[i];
 
-        for (int i = 0; i < loop->n_events; i++)
-                if (kind_of(&loop->events[i]) == KIND_SD_EVENT)
-                        loop->touched = true;
+                if (kind_of(event) != kind)
+                        continue;
+                n++;
+                if (event->events != 0)
+                        loop->ready[kind].fn(loop->ready[kind].userdata, object_of(event), event->events);
+        }
+
+        return n;
+}
+
+static void dispatch_all(struct loop *loop) {
+        int n = 0;
+
+        for (unsigned kind = 0; kind < _LOOP_KIND_MAX && n < loop->n_events; kind++)
+                n += dispatch(loop, kind);
+
+        /* What is left is sd-event's. */
+        loop->touched = loop->touched || n < loop->n_events;
         loop->n_events = 0;
 }
 
@@ -184,7 +198,7 @@ int loop_run_once(struct loop *loop, uint64_t *timeout_us) {
         if (r < 0)
                 return r;
 
-        dispatch(loop);
+        dispatch_all(loop);
 
         if (loop->touched) {
                 r = run_event(loop);

@@ -40,8 +40,8 @@ int loop_modify(struct loop *loop, int fd, enum loop_kind kind, void *object, ui
 /* Stop watching. To be called before close(2): a socket that others hold too would stay in the set. */
 void loop_remove(struct loop *loop, int fd, void *object);
 
-/* The time at which this round began, CLOCK_BOOTTIME in µs. */
-uint64_t loop_now(const struct loop *loop);
+/* The time of this round, as of the first question for it: CLOCK_BOOTTIME in µs. */
+uint64_t loop_now(struct loop *loop);
 
 /* To be called after changing an sd-event source outside of its own callbacks. */
 void loop_touch(struct loop *loop);

@@ -98,7 +98,7 @@ static struct cache_limits cache_limits_of(const struct settings *settings, cons
         return (struct cache_limits){ .connections = limits->connections, .bytes = settings->memory_limit };
 }
 
-static void set_timer(struct service *service, sd_event_source *timer, uint64_t at_us) {
+_cold_ static void set_timer(struct service *service, sd_event_source *timer, uint64_t at_us) {
         (void) sd_event_source_set_time(timer, at_us);
         (void) sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
         loop_touch(service->server.loop);
@@ -113,7 +113,7 @@ static bool is_idle(const struct service *service) {
 
 /* Serve nobody new, who connects from here on waits in the service manager's socket for the next process, and let those
  * that are here come to an end: an agent that loses its cache twice in a row does without it from then on. */
-static void leave(struct service *service, const char *why) {
+_cold_ static void leave(struct service *service, const char *why) {
         if (service->is_leaving)
                 return;
 
@@ -163,9 +163,12 @@ static int on_idle_timer(_unused_ sd_event_source *source, _unused_ uint64_t use
  * entry is found or renewed it comes for nothing, once. */
 static void expire(struct service *service) {
         struct server *server = &service->server;
-        uint64_t next_us;
+        uint64_t next_us = cache_next_deadline(server->cache);
 
-        next_us = cache_next_deadline(server->cache);
+        /* The timer comes in time, or is on. */
+        if (next_us >= service->expiry_at_us && !service->expiry_is_behind)
+                return;
+
         service->expiry_is_behind = false;
         if (next_us <= loop_now(server->loop)) {
                 service->expiry_is_behind =
