@@ -107,9 +107,10 @@ def read_line(stream, what: str, timeout: float = TIMEOUT) -> str:
 
 
 class Floor(Child):
-    def __init__(self, folder: Path, build: Path):
+    def __init__(self, folder: Path, build: Path, care: bool = False):
         self.path = str(folder / "floor.sock")
-        self.process = subprocess.Popen([build / "tests" / "bench_floor", self.path], stdout=subprocess.PIPE, text=True)
+        command = [build / "tests" / "bench_floor", self.path] + (["care"] if care else [])
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         read_line(self.process.stdout, "bench_floor")
 
 
