@@ -52,6 +52,7 @@ struct service {
         uint64_t bindings_let_go;
         bool expiry_is_behind;
         bool is_leaving;
+        bool is_last; /* nobody comes after us for what is parked */
 };
 
 static void on_settings_report(void *userdata, int priority, const char *message) {
@@ -241,7 +242,14 @@ static int on_statistics_timer(sd_event_source *source, uint64_t usec, void *use
 
 static int on_leave_signal(
         _unused_ sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
-        leave(userdata, info->ssi_signo == SIGINT ? "interrupted" : "told to stop");
+        struct service *service = userdata;
+
+        if (info->ssi_signo == SIGUSR1)
+                service->is_last = true;
+        leave(service,
+                service->is_last                    ? "told to stop, and to keep nothing"
+                        : info->ssi_signo == SIGINT ? "interrupted"
+                                                    : "told to stop");
         return 0;
 }
 
@@ -321,6 +329,7 @@ static int add_signals(struct service *service) {
         } signals[] = {
                 { SIGTERM, on_leave_signal },
                 { SIGINT, on_leave_signal },
+                { SIGUSR1, on_leave_signal },
                 { SIGHUP, on_reload_signal },
         };
 
@@ -416,8 +425,11 @@ static int start(struct service *service) {
 }
 
 /* All that is parked goes to the next process, or, where there is none or it cannot be kept, gets its farewell. */
-static void part_with_everything(struct server *server) {
-        handover_save(server);
+static void part_with_everything(struct service *service) {
+        struct server *server = &service->server;
+
+        if (!service->is_last)
+                handover_save(server);
         /* What came back from agents at the end may have departed already. */
         do
                 while (custody_let_go(server->custody))
@@ -435,7 +447,7 @@ static void stop(struct service *service) {
         if (server->cache) {
                 statistics_report(&server->statistics, server->journal, time(NULL));
                 if (server->custody)
-                        part_with_everything(server);
+                        part_with_everything(service);
         }
 
         status_free(server->status);

@@ -283,6 +283,18 @@ def test_without_a_service_manager(manager):
     assert nothing_stored(manager)
 
 
+def test_nothing_where_nobody_comes_after_it(manager, start):
+    """SIGUSR1: the end is not a restart, so what is parked is said goodbye to."""
+    daemon = start()
+    agent = daemon.agent("postfix")
+    connections = [agent.park(f"endpoint {i}") for i in range(300)]
+    daemon.stop(signal.SIGUSR1)
+    for connection in connections:
+        assert connection.wait_let_go(10.0 * daemon.patience) == b"QUIT\r\n"
+        connection.close()
+    assert nothing_stored(manager)
+
+
 @pytest.mark.parametrize("room, kept", [("0", 0), ("1", 0), ("2", 3)])
 def test_as_much_as_there_is_room_for(manager, room, kept):
     """$FDSTORE says how many descriptors the service manager takes: the index is one."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -90,19 +92,6 @@ def test_five_thousand_connections_over_ten_restarts(host):
         assert said["longest_life"] - said["saved_for"] < 0.5
 
 
-def test_a_stop_leaves_nothing(host):
-    """Nobody comes for what is stored: systemd closes it, and so do the peers see it."""
-    holder = Worker(host, "cycle", NATIVE, "0")
-    holder.hear()
-    before = descriptors(host)
-    host.systemctl("stop", *SOCKETS, SERVICE)
-    assert descriptors(host) <= before
-    assert host.show(SERVICE, "NFileDescriptorStore")["NFileDescriptorStore"] == "0"
-    holder.process.kill()
-    holder.process.wait()
-    host.systemctl("start", *SOCKETS)
-
-
 @pytest.mark.parametrize("number", ["KILL", "SEGV"])
 def test_crash_under_load(host, number):
     workers = [Worker(host, "cycle", NATIVE, "0") for _ in range(4)]
@@ -166,22 +155,47 @@ def test_mail_flows_through_restarts(host):
     postfix.stop()
 
 
-def test_a_postfix_server_sees_quit_each_time(host):
-    """Connections to smtpd(8) reach their end: it has nothing to complain about."""
-    count = 300
+@contextlib.contextmanager
+def parked_at_smtpd(host, count: int, ttl: int) -> Iterator[Callable[[str], list[str]]]:
+    """Connections to a real smtpd(8) are parked. Yields a function for what that says: lines by a pattern."""
     postfix = Postfix(host, relayhost="", default_process_limit=str(count + 50),
                       smtpd_client_connection_count_limit="0", smtpd_peername_lookup="no",
                       smtpd_timeout="300s", max_idle="1s")
     postfix.start()
-    worker = Worker(host, "smtp", NATIVE, "127.0.0.1:25", str(count), "10")
+    worker = Worker(host, "smtp", NATIVE, "127.0.0.1:25", str(count), str(ttl))
     assert worker.hear(120) == {"parked": count}
 
     def lines(pattern: str) -> list[str]:
         return [entry["MESSAGE"] for entry in host.journal(SYSLOG_IDENTIFIER="postfix/smtpd")
                 if re.search(pattern, entry["MESSAGE"])]
 
-    host.wait(lambda: len(lines(r"^disconnect from .* ehlo=1 quit=1 commands=2$")) == count, 60,
-              f"{count} sessions that quit")
-    assert lines("lost connection") == [] and lines("timeout") == []
+    yield lines
     assert worker.stop() == {"done": True}
     postfix.stop()
+
+
+# What smtpd(8) says of a session that came to a proper end.
+QUIT = r"^disconnect from .* ehlo=1 quit=1 commands=2$"
+
+
+def test_a_postfix_server_sees_quit_each_time(host):
+    """Connections to smtpd(8) reach their end: it has nothing to complain about."""
+    with parked_at_smtpd(host, 300, 10) as lines:
+        host.wait(lambda: len(lines(QUIT)) == 300, 60, "300 sessions that quit")
+        assert lines("lost connection") == [] and lines("timeout") == []
+
+
+def test_a_stop_says_goodbye(host):
+    """Nobody comes for what is parked, so nothing is stored, and every peer is told. A restart tells none."""
+    before = descriptors(host)
+    with parked_at_smtpd(host, 100, 3600) as lines:
+        host.systemctl("restart", SERVICE)
+        host.journal_wait("Took over 100 ", unit=SERVICE)
+        assert lines("^disconnect") == []
+        host.systemctl("stop", SERVICE)
+        host.journal_wait("Leaving: told to stop, and to keep nothing", unit=SERVICE)
+        host.wait(lambda: len(lines(QUIT)) == 100, 60, "100 sessions that quit")
+        assert lines("lost connection") == []
+    assert host.show(SERVICE, "NFileDescriptorStore", "ActiveState", "Result") == {
+        "NFileDescriptorStore": "0", "ActiveState": "inactive", "Result": "success"}
+    assert descriptors(host) <= before
