@@ -1,9 +1,16 @@
-/* base: opaque bytes in a form that people can read and terminals survive */
+/* base: opaque bytes and numbers in a form that people can read and terminals survive */
 #pragma once
+
+#include <stdint.h>
 
 #include "base/slice.h"
 
 #define PRINTABLE_MAX 256
+
+/* What a word ends in behind this number. */
+static inline const char *plural(uint64_t n) {
+        return n == 1 ? "" : "s";
+}
 
 struct printable {
         char text[PRINTABLE_MAX];

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "base/printable.h"
 #include "scachectl/command.h"
 #include "scachectl/listing.h"
 
@@ -75,7 +76,6 @@ int command_flush(const struct command_options *options) {
         if (options->json)
                 printf("{\"flushed\":%" PRIu64 "}\n", flush.n_flushed);
         else
-                printf("Let go of %" PRIu64 " connection%s.\n", flush.n_flushed,
-                        flush.n_flushed == 1 ? "" : "s");
+                printf("Let go of %" PRIu64 " connection%s.\n", flush.n_flushed, plural(flush.n_flushed));
         return EX_OK;
 }

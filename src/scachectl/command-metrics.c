@@ -98,13 +98,10 @@ static void put_families(const struct report *report) {
 }
 
 int command_metrics(const struct command_options *options) {
-        _cleanup_(client_freep) struct client *client = NULL;
         struct report report;
         int r;
 
-        r = client_new(&client, options->control_path, options->timeout_us);
-        if (r >= 0)
-                r = report_ask(&report, client);
+        r = report_fetch(&report, options->control_path, options->timeout_us);
         if (r < 0)
                 return command_explain(options->control_path, UNIT_CONTROL, r);
 

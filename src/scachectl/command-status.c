@@ -7,13 +7,10 @@
 #include "scachectl/report.h"
 
 int command_status(const struct command_options *options) {
-        _cleanup_(client_freep) struct client *client = NULL;
         struct report report;
         int r;
 
-        r = client_new(&client, options->control_path, options->timeout_us);
-        if (r >= 0)
-                r = report_ask(&report, client);
+        r = report_fetch(&report, options->control_path, options->timeout_us);
         if (r < 0)
                 return command_explain(options->control_path, UNIT_CONTROL, r);
 

@@ -31,6 +31,14 @@ int report_ask(struct report *report, struct client *client) {
         return 0;
 }
 
+int report_fetch(struct report *report, const char *path, uint64_t timeout_us) {
+        _cleanup_(client_freep) struct client *client = NULL;
+        int r;
+
+        r = client_new(&client, path, timeout_us);
+        return r < 0 ? r : report_ask(report, client);
+}
+
 uint64_t report_number(const struct report *report, const char *name) {
         for (size_t i = 0; i < report->n_numbers; i++)
                 if (strcmp(report->numbers[i].name, name) == 0)

@@ -19,6 +19,9 @@ struct report {
 /* Ask for the status. What is not known here is kept all the same. Returns negative errno as client_ask(). */
 int report_ask(struct report *report, struct client *client);
 
+/* The same through a connection of its own, which waits for TIMEOUT µs at most. Returns negative errno as client_new(), too. */
+int report_fetch(struct report *report, const char *path, uint64_t timeout_us);
+
 /* A number by its name, 0 if the service does not know it. */
 uint64_t report_number(const struct report *report, const char *name);
 

@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/printable.h"
 #include "scached/custody.h"
 #include "scached/handover-index.h"
 #include "scached/handover-parcels.h"
@@ -249,12 +250,13 @@ void handover_save(struct server *server) {
         r = save(server, &inventory, &n_kept);
         if (r < 0)
                 journal_say(server->journal, NOT_KEPT, NULL,
-                        "Could not keep what is parked, %zu connections, for the next start: %s.",
-                        (size_t) counts->connections, strerror(-r));
+                        "Could not keep what is parked, %zu connection%s, for the next start: %s.",
+                        (size_t) counts->connections, plural(counts->connections), strerror(-r));
         else
                 journal_say(server->journal, KEPT, NULL,
-                        "Left %zu connections and %zu bindings for the next start, %zu could not be kept.",
-                        n_kept, inventory.n_bindings, (size_t) counts->connections);
+                        "Left %zu connection%s and %zu binding%s for the next start, %zu could not be kept.",
+                        n_kept, plural(n_kept), inventory.n_bindings, plural(inventory.n_bindings),
+                        (size_t) counts->connections);
 }
 
 /* A record of the index, found by the cookie of its socket. */
@@ -448,13 +450,11 @@ void handover_take(struct server *server, struct passed *passed) {
 
         if (r < 0)
                 journal_say(server->journal, INDEX_REFUSED, NULL,
-                        "Closed %zu connections that were kept across the restart: their index cannot be "
-                        "used, "
-                        "%s.",
-                        taking.n_closed + n_lost, refusal(r));
+                        "Closed %zu connection%s kept across the restart: the index cannot be used, %s.",
+                        taking.n_closed + n_lost, plural(taking.n_closed + n_lost), refusal(r));
         else
                 journal_say(server->journal, TAKEN_OVER, NULL,
-                        "Took over %zu connections and %zu bindings, %zu connections were lost%s%s.",
-                        taking.n_taken, n_bindings, taking.n_closed + n_lost, q < 0 ? ": " : "",
-                        q < 0 ? strerror(-q) : "");
+                        "Took over %zu connection%s and %zu binding%s, lost %zu%s%s.", taking.n_taken,
+                        plural(taking.n_taken), n_bindings, plural(n_bindings), taking.n_closed + n_lost,
+                        q < 0 ? ": " : "", q < 0 ? strerror(-q) : "");
 }

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/printable.h"
 #include "scached/agents.h"
 #include "scached/server.h"
 
@@ -24,10 +25,6 @@ struct status {
         uint64_t looks[4]; /* of what was last looked at */
         char told[STATUS_MAX];
 };
-
-static const char *plural(uint64_t n) {
-        return n == 1 ? "" : "s";
-}
 
 int status_describe(const struct server *server, char *buffer, size_t size) {
         const struct cache_counts *counts = cache_counts(server->cache);

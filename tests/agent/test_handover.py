@@ -66,7 +66,7 @@ def test_users_properties_and_order(manager, start, dialect):
     assert told[-3:] == ["FDSTORE", "FDSTORE", "BARRIER"], "what is unread when it ends is lost"
     daemon = manager.start({"connection_cache_ttl_limit": "1h"})
     assert nothing_stored(manager), "the service manager kept copies"
-    daemon.wait_line("Took over 10 connections and 6 bindings, 0 connections were lost")
+    daemon.wait_line("Took over 10 connections and 6 bindings, lost 0.")
     for uid in (BOB, ALICE):
         agent = daemon.agent(dialect, uid=uid)
         agent.park("endpoint", "newer")
@@ -263,7 +263,7 @@ def test_many(manager, start, count):
     daemon = manager.start({"connection_cache_ttl_limit": "1h"})
     print(f"{count} connections: stop {left - began:.3f} s, start {time.monotonic() - left:.3f} s")
     assert time.monotonic() - began < 1.0 * daemon.patience
-    daemon.wait_line(f"Took over {count} connections and {count} bindings, 0 ")
+    daemon.wait_line(f"Took over {count} connections and {count} bindings, lost 0.")
     agent = daemon.agent("native")
     for i in range(count):
         with agent.find_dest_inline(f"destination {i}") as found:
