@@ -1,6 +1,6 @@
 /* The load: agents that take connections out of a cache and park them again, and note how long each cycle took.
  *
- *     bench_agent DIALECT SOCKET CONNECTIONS AGENTS [TTL-OF-THE-FIRST]
+ *     bench_agent DIALECT SOCKET CONNECTIONS AGENTS [IN-USE [TTL-OF-THE-FIRST]]
  *
  * DIALECT is one of
  *     postfix    the dance of Postfix's smtp(8): find_dest, save_dest, save_endp, in five round trips
@@ -12,6 +12,8 @@
  * "ready". Then for each line on standard input, a number of milliseconds, AGENTS processes run cycles over random
  * connections for so long, each over its own share of them, and one line of JSON tells what came of it. An agent does
  * as little as it can between its system calls, so that what is measured is the server.
+ *
+ * IN-USE: so many of the connections are used, and the others only lie there; 0 for all.
  *
  * TTL-OF-THE-FIRST: each next connection is parked for a second less. Postfix's scache(8) keeps its timers in a sorted
  * list, where the last comes behind all others: so the filling of it takes seconds and not minutes, and the list is just
@@ -348,15 +350,16 @@ static void report(struct shared *shared, unsigned n_agents, uint64_t elapsed_ns
 
 int main(int argc, char *argv[]) {
         const struct dialect *dialect = NULL;
-        unsigned n_connections, n_agents, share;
+        unsigned n_connections, n_agents, n_used, share;
         struct rlimit limit;
         struct shared *shared;
         int begin[2], done[2];
         char line[64];
 
-        if (argc < 5 || argc > 6) {
-                (void) fputs(
-                        "usage: bench_agent DIALECT SOCKET CONNECTIONS AGENTS [TTL-OF-THE-FIRST]\n", stderr);
+        if (argc < 5 || argc > 7) {
+                (void) fputs("usage: bench_agent DIALECT SOCKET CONNECTIONS AGENTS "
+                             "[IN-USE [TTL-OF-THE-FIRST]]\n",
+                        stderr);
                 return EXIT_FAILURE;
         }
         for (size_t i = 0; i < sizeof(dialects) / sizeof(dialects[0]); i++)
@@ -364,11 +367,15 @@ int main(int argc, char *argv[]) {
                         dialect = &dialects[i];
         n_connections = (unsigned) strtoul(argv[3], NULL, 10);
         n_agents = (unsigned) strtoul(argv[4], NULL, 10);
-        if (!dialect || n_agents < 1 || n_agents > AGENTS_MAX || n_connections < n_agents) {
+        n_used = argc > 5 ? (unsigned) strtoul(argv[5], NULL, 10) : 0;
+        if (n_used == 0)
+                n_used = n_connections;
+        if (!dialect || n_agents < 1 || n_agents > AGENTS_MAX || n_used < n_agents ||
+                n_connections < n_used) {
                 (void) fputs("bench_agent: no such dialect, or fewer connections than agents\n", stderr);
                 return EXIT_FAILURE;
         }
-        share = n_connections / n_agents;
+        share = n_used / n_agents;
 
         if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
                 limit.rlim_cur = limit.rlim_max;
@@ -396,7 +403,7 @@ int main(int argc, char *argv[]) {
         (void) close(begin[0]);
         (void) close(done[1]);
 
-        park_all(dialect, argv[2], n_connections, argc > 5 ? (unsigned) strtoul(argv[5], NULL, 10) : 0);
+        park_all(dialect, argv[2], n_connections, argc > 6 ? (unsigned) strtoul(argv[6], NULL, 10) : 0);
         (void) puts("ready");
         (void) fflush(stdout);
 
