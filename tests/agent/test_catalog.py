@@ -22,7 +22,7 @@ PARAGRAPHS = ["What happened", "For mail", "What to do"]
 AGENT_FIELDS = {"SCACHED_DIALECT", "SCACHED_AGENT_PID", "SCACHED_AGENT_UID"}
 WITH_LABEL = {"DESCRIPTOR_MISSING", "DESCRIPTOR_REFUSED", "HAND_OVER_FAILED"}
 
-COLUMNS = 80
+COLUMNS = 80 - len("-- ")   # which journalctl puts before each line
 
 
 class Entry(NamedTuple):
