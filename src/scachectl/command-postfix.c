@@ -227,14 +227,9 @@ static bool is_running(const struct instance *instance) {
         return pid > 0 && kill(pid, 0) == 0;
 }
 
-/* Change main.cf with postconf(1), and let a running Postfix know. */
-static int set_service_name(
-        const struct instance *instance, const char *option, const char *argument, const char *what) {
+/* Let a running Postfix know. */
+static int reload(const struct instance *instance) {
         const char *folder = instance->config_directory;
-
-        if (program_run((const char *const[]){ "postconf", "-c", folder, option, argument, NULL }) != 0)
-                return fail("postconf could not change %s/main.cf.", folder);
-        printf("%s/main.cf: %s.\n", folder, what);
 
         if (!is_running(instance))
                 return EX_OK;
@@ -244,7 +239,19 @@ static int set_service_name(
         return EX_OK;
 }
 
+/* Change main.cf with postconf(1), and let a running Postfix know. */
+static int set_service_name(
+        const struct instance *instance, const char *option, const char *argument, const char *what) {
+        const char *folder = instance->config_directory;
+
+        if (program_run((const char *const[]){ "postconf", "-c", folder, option, argument, NULL }) != 0)
+                return fail("postconf could not change %s/main.cf.", folder);
+        printf("%s/main.cf: %s.\n", folder, what);
+        return reload(instance);
+}
+
 static int enable(const struct command_options *options, const struct instance *instance) {
+        bool had_socket = is_active(instance->unit);
         int r;
 
         r = write_drop_in(instance);
@@ -252,8 +259,15 @@ static int enable(const struct command_options *options, const struct instance *
                 r = start_socket(instance);
         if (r == EX_OK)
                 r = look_up(options, instance);
-        if (r != EX_OK || strcmp(instance->service_name, SERVICE_NAME) == 0)
+        if (r != EX_OK)
                 return r;
+
+        if (strcmp(instance->service_name, SERVICE_NAME) == 0) {
+                printf("%s/main.cf: connection_cache_service_name=" SERVICE_NAME " already.\n",
+                        instance->config_directory);
+                /* Agents that have missed the socket would cache no more, as after a purge and a new installation. */
+                return had_socket ? EX_OK : reload(instance);
+        }
 
         if (strcmp(instance->service_name, SERVICE_NAME_OWN) != 0)
                 printf("%s/main.cf: connection_cache_service_name was %s.\n", instance->config_directory,

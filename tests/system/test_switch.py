@@ -55,7 +55,18 @@ def test_one_instance_over_and_back(host):
         check(postfix)
 
         # Said twice is done once.
-        assert "reloaded" not in switch(host, "enable")
+        said = switch(host, "enable")
+        assert "already" in said and "reloaded" not in said
+
+        # Agents that have missed the socket cache no more, until they are told.
+        host.systemctl("stop", UNIT, "scached.service")
+        postfix.wait_delivered(postfix.send(2))
+        assert any("disabling connection caching" in warning for warning in postfix.warnings())
+        host.mark = host.journal_end()
+        said = switch(host, "enable")
+        assert "already" in said and "reloaded" in said
+        assert reused(postfix) >= 5
+        check(postfix)
 
         assert "reloaded" in switch(host, "disable")
         assert host.read("/etc/postfix/main.cf") == before
