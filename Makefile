@@ -101,9 +101,14 @@ $(B)/obj/%.o: src/%.c $(B)/flags
 -include $(OBJECTS:.o=.d)
 include tests/tests.mk packaging/packages.mk
 
+# What is asked for along with it says what is needed; everything, if nothing is.
+deps_of_all := build
+deps_of_install := build
+deps_of_demo := build demo
+deps_of = $(or $(deps_of_$(1)),build demo check package)
 .PHONY: deps
 deps:
-	@sh packaging/deps
+	@sh packaging/deps $(sort $(foreach goal,$(filter-out deps,$(MAKECMDGOALS)),$(call deps_of,$(goal))))
 
 .PHONY: demo
 demo: all
@@ -162,7 +167,8 @@ clean:
 .PHONY: help
 help:
 	@echo 'make            build into $(B)/'
-	@echo 'make deps       install what building and testing need (as root)'
+	@echo 'make deps       install what building, testing and packaging need (as root)'
+	@echo 'make deps GOAL  install what that needs, and make it'
 	@echo 'make demo       see it work, installing nothing'
 	@echo 'make check      all tests (as root for those with a booted systemd)'
 	@echo 'make fuzz       run the fuzzers, each for FUZZ_SECONDS=60'
