@@ -20,8 +20,11 @@ deb: dist
 	tar -C $(B)/deb -xf $(B)/dist/$(DIST).tar.gz
 	cp -a $(B)/deb/$(DIST)/packaging/debian $(B)/deb/$(DIST)/debian
 	cd $(B)/deb/$(DIST) && $(clean_make) dpkg-buildpackage --no-sign
+	@echo && ls $(B)/deb/*.deb
 
 # A source package would carry the names of this machine's folders along. `rpmbuild -ta` makes it from the tarball.
+# RPMBUILD_FLAGS is for whoever has more to say, as in RPMBUILD_FLAGS="--define 'dist .el9'".
+RPMBUILD_FLAGS ?=
 .PHONY: rpm
 rpm: dist
 	rm -rf $(B)/rpm
@@ -29,4 +32,5 @@ rpm: dist
 	tar -C $(B)/rpm --strip-components=2 -xf $(B)/dist/$(DIST).tar.gz $(DIST)/packaging/scached.spec
 	$(clean_make) rpmbuild -bb --nodeps --define '_topdir $(abspath $(B))/rpm' --define '_sourcedir $(abspath $(B))/dist' \
 		--define 'version_of_scached $(VERSION)' --define '_buildhost localhost' --define 'clamp_mtime_to_source_date_epoch 1' \
-		--define 'use_source_date_epoch_as_buildtime 1' $(B)/rpm/scached.spec
+		--define 'use_source_date_epoch_as_buildtime 1' $(RPMBUILD_FLAGS) $(B)/rpm/scached.spec
+	@echo && ls $(B)/rpm/RPMS/*/*.rpm
