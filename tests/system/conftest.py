@@ -76,6 +76,14 @@ def fresh_machine(boot_machine) -> Machine:
     return boot_machine()
 
 
+@pytest.fixture(scope="module")
+def module_machine() -> Iterator[Machine]:
+    """A machine for the tests of one file, of which each goes on where the last one has left it."""
+    machine = start(Machine())
+    yield machine
+    machine.stop()
+
+
 FAILED = pytest.StashKey[bool]()
 
 
