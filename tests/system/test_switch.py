@@ -60,7 +60,7 @@ def test_one_instance_over_and_back(host):
 
         # Agents that have missed the socket cache no more, until they are told.
         host.systemctl("stop", UNIT, "scached.service")
-        postfix.wait_delivered(postfix.send(2))
+        postfix.wait_delivered(postfix.send(1))
         assert any("disabling connection caching" in warning for warning in postfix.warnings())
         host.mark = host.journal_end()
         said = switch(host, "enable")
