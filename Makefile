@@ -105,6 +105,8 @@ include tests/tests.mk packaging/packages.mk
 deps_of_all := build
 deps_of_install := build
 deps_of_demo := build demo
+deps_of_deb := build package
+deps_of_rpm := build package
 deps_of = $(or $(deps_of_$(1)),build demo check package)
 .PHONY: deps
 deps:
