@@ -51,6 +51,7 @@ def test_one_instance_over_and_back(host):
         assert "a lookup works" in said and "reloaded" in said and UNIT in said
         assert parameter(postfix) == "scached" and active(host, UNIT)
         assert reused(postfix) >= 5
+        host.run(["scachectl", "status"])   # whose socket nobody has enabled
         assert active(host, "scached.service")
         check(postfix)
 
