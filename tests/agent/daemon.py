@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple, Optional, Sequence
 
@@ -50,8 +51,7 @@ class Line(NamedTuple):
 class Daemon:
     """A running scached."""
 
-    def __init__(self, manager: ServiceManager, command: Sequence[str],
-                 passed: Sequence[tuple[str, int]], env: Mapping[str, str],
+    def __init__(self, manager: ServiceManager, command: Sequence[str], env: Mapping[str, str],
                  uid: Optional[int], gid: Optional[int], rlimits: Mapping[int, int]):
         self.manager = manager
         self.command = list(command)
@@ -61,11 +61,16 @@ class Daemon:
         self.stderr = manager.folder / f"stderr.{len(manager.daemons)}"
         self.patience = manager.patience
         self._checked = False
+        self.pid, self._pidfd = self._begin(env, uid, gid, rlimits)
 
+    def _begin(self, env: Mapping[str, str], uid: Optional[int], gid: Optional[int],
+               rlimits: Mapping[int, int]) -> tuple[int, int]:
+        """Start it. Returns its pid and a pidfd."""
+        passed = self.manager.to_pass()
         variables = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "LANG": "C.UTF-8",
-            "NOTIFY_SOCKET": str(manager.folder / "notify"),
+            "NOTIFY_SOCKET": str(self.manager.folder / "notify"),
             **{name: os.environ.get(name, value) for name, value in SANITIZER_OPTIONS.items()},
         }
         if passed:
@@ -73,8 +78,8 @@ class Daemon:
             variables["LISTEN_FDNAMES"] = ":".join(name for name, _ in passed)
         variables.update(env)
 
-        self.pid = self._fork([fd for _, fd in passed], variables, uid, gid, rlimits)
-        self._pidfd = os.pidfd_open(self.pid)
+        pid = self._fork([fd for _, fd in passed], variables, uid, gid, rlimits)
+        return pid, os.pidfd_open(pid)
 
     def _fork(self, passed: Sequence[int], variables: dict[str, str], uid: Optional[int],
               gid: Optional[int], rlimits: Mapping[int, int]) -> int:
@@ -202,6 +207,11 @@ class Daemon:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def limit_descriptors(self, count: Optional[int] = None) -> None:
+        """It may have so many open from now on; without a number, as many as at its start."""
+        _, most = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (most if count is None else count, most))
+
     # Agents.
 
     def path(self, name: str = "postfix") -> str:
@@ -221,11 +231,14 @@ class Daemon:
     def poll(self) -> Optional[int]:
         """Its exit status (negative: a signal) if it has ended."""
         if self.status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.status = os.waitstatus_to_exitcode(status)
+            self.status = self._ended()
+            if self.status is not None:
                 os.close(self._pidfd)
         return self.status
+
+    def _ended(self) -> Optional[int]:
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
 
     def wait_exit(self, timeout: Optional[float] = None) -> int:
         """Wait until it ends by itself, and return its exit status."""
@@ -291,24 +304,34 @@ def _left_open(output: str) -> list[str]:
     return [name for name, rest in entries if "<inherited from parent>" not in rest]
 
 
+def run_as(uid: int, function: Callable[[], object]) -> bool:
+    """Call this in a process of this user. False if it raised, which standard error tells about."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            function()
+            status = 0
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+    return os.waitpid(pid, 0)[1] == 0
+
+
 def connect_as(uid: int, path: str) -> socket.socket:
     """A socket connected by a process of this user, which is what its other end sees for good."""
     ours, theirs = socket.socketpair()
+
+    def connect() -> None:
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connected.connect(path)
+        socket.send_fds(theirs, [b"\0"], [connected.fileno()])
+
     with ours, theirs:
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                os.setgroups([])
-                os.setresgid(uid, uid, uid)
-                os.setresuid(uid, uid, uid)
-                connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                connected.connect(path)
-                socket.send_fds(theirs, [b"\0"], [connected.fileno()])
-                status = 0
-            finally:
-                os._exit(status)
-        _, status = os.waitpid(pid, 0)
-        assert status == 0, f"user {uid} cannot connect to {path}"
+        assert run_as(uid, connect), f"user {uid} cannot connect to {path}"
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)
         return socket.socket(fileno=fds[0])

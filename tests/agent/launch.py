@@ -16,6 +16,7 @@ The environment chooses what is started:
     SCACHED_BUILD      folder with the binary; the repository's build/ if not set
     SCACHED_WRAPPER    command that runs it, such as "valgrind --error-exitcode=99 --track-fds=yes"
     SCACHED_PATIENCE   by how much all timeouts are multiplied; known for valgrind and sanitizers
+    SCACHED_INSTALLED  1: what is installed, started by systemd in its sandbox; see booted
 """
 
 from __future__ import annotations
@@ -53,10 +54,22 @@ def build_folder() -> Path:
     return Path(os.environ.get("SCACHED_BUILD") or REPOSITORY / "build").absolute()
 
 
-def binary() -> Path:
-    path = build_folder() / "scached"
+def is_installed() -> bool:
+    """Is what is installed under test, and not what has been built?"""
+    return os.environ.get("SCACHED_INSTALLED") == "1"
+
+
+def program(name: str) -> Path:
+    """scached or scachectl."""
+    if is_installed():
+        return Path("/usr/sbin" if name == "scached" else "/usr/bin", name)
+    path = build_folder() / name
     assert path.exists(), f"{path} is not built: run make"
     return path
+
+
+def binary() -> Path:
+    return program("scached")
 
 
 def wrapper() -> list[str]:
@@ -87,16 +100,18 @@ class Stored(NamedTuple):
 class ServiceManager:
     """The part of systemd that a daemon can see."""
 
+    folders = tempfile.gettempdir()  # where it makes its own
+    daemon_class = Daemon
+
     def __init__(self, sockets: Sequence[str] = ("postfix", "postfix-legacy", "native"),
                  store_max: int = 65536):
         # Not pytest's folders: they are closed to other users and too long for a socket's address.
-        self.folder = Path(tempfile.mkdtemp(prefix="scached-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="scached", dir=self.folders))
         self.folder.chmod(0o755)
         self.config = self.folder / "config"
         self.config.mkdir(mode=0o755)
         self.listeners: dict[str, socket.socket] = {}
-        for name in sockets:
-            self.listen(name)
+        self.listen(sockets)
         self.daemons: list[Daemon] = []
         self.store: list[Stored] = []
         self.store_max = store_max
@@ -118,14 +133,18 @@ class ServiceManager:
         self._thread = threading.Thread(target=self._serve, args=(stopped,), daemon=True)
         self._thread.start()
 
-    def listen(self, name: str, backlog: int = 4096) -> None:
-        """Make the listening socket of this FileDescriptorName=."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(self.path(name))
-        os.chmod(self.path(name), 0o666)
-        listener.listen(backlog)
-        listener.setblocking(False)
-        self.listeners[name] = listener
+    def listen(self, sockets: Sequence[str], backlog: int = 4096) -> None:
+        """Make the listening socket of each FileDescriptorName=."""
+        for name in sockets:
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.bind(self.path(name))
+            os.chmod(self.path(name), 0o666)
+            listener.listen(backlog)
+            listener.setblocking(False)
+            self.listeners[name] = listener
+
+    def listener(self, name: str) -> socket.socket:
+        return self.listeners[name]
 
     def path(self, name: str) -> str:
         return str(self.folder / SOCKETS[name])
@@ -159,14 +178,17 @@ class ServiceManager:
         lines = data.decode(errors="replace").split("\n")
         fields = dict(line.split("=", 1) for line in lines if "=" in line)
         with self._news:
-            if fields.get("FDSTORE") == "1":
-                for fd in fds:
-                    self._keep(fields.get("FDNAME", "stored"), fd, fields.get("FDPOLL") != "0")
-                fds = []
-            if fields.get("FDSTOREREMOVE") == "1":
-                self._drop(lambda stored: stored.name == fields.get("FDNAME"))
+            self._obey(pid, data, fields, fds)
             self.notifications.append(Notification(pid, time.monotonic(), fields))
             self._news.notify_all()
+
+    def _obey(self, pid: int, data: bytes, fields: Mapping[str, str], fds: list[int]) -> None:
+        if fields.get("FDSTORE") == "1":
+            for fd in fds:
+                self._keep(fields.get("FDNAME", "stored"), fd, fields.get("FDPOLL") != "0")
+            return
+        if fields.get("FDSTOREREMOVE") == "1":
+            self._drop(lambda stored: stored.name == fields.get("FDNAME"))
         for fd in fds:  # among them the pipe of a BARRIER=1, whose closing is the answer
             os.close(fd)
 
@@ -202,6 +224,14 @@ class ServiceManager:
         self.sync()
         with self._news:
             return [stored for stored in self.store if name in (None, stored.name)]
+
+    def count_stored(self) -> int:
+        return len(self.stored())
+
+    def to_pass(self) -> list[tuple[str, int]]:
+        """What a daemon gets at its start, and under which names."""
+        listeners = [(name, listener.fileno()) for name, listener in self.listeners.items()]
+        return listeners + self.stored()
 
     def clear_store(self) -> None:
         """What systemd does when a service is stopped rather than restarted."""
@@ -256,9 +286,7 @@ class ServiceManager:
         for name, value in (options or {}).items():
             command += ["-o", f"{name}={value}"]
         command += arguments
-        passed = [(name, listener.fileno()) for name, listener in self.listeners.items()]
-        passed += self.stored()
-        daemon = Daemon(self, command, passed, env or {}, uid, gid, rlimits or {})
+        daemon = self.daemon_class(self, command, env or {}, uid, gid, rlimits or {})
         self.daemons.append(daemon)
         if wait:
             daemon.wait_ready()
@@ -274,12 +302,16 @@ class ServiceManager:
                 errors.append(f"{daemon}: {error}")
         self._stop.close()
         self._thread.join(DEFAULT_TIMEOUT)
-        self.clear_store()
+        self._end()
         self._epoll.close()
         for end in (*self.listeners.values(), self._notify, self._ours):
             end.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         assert not errors, "\n".join(errors)
+
+    def _end(self) -> None:
+        """Nothing of it is needed any more."""
+        self.clear_store()
 
 
 def run(arguments: Sequence[str]) -> subprocess.CompletedProcess:

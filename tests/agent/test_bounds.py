@@ -84,12 +84,11 @@ def test_ten_thousand_connections_and_256_descriptors(manager, ttl):
 def test_no_descriptor_to_accept_with(start):
     """Listening is paused, not tried again and again; and then goes on."""
     daemon = start()
-    _, before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (daemon.count_fds(), before))
+    daemon.limit_descriptors(daemon.count_fds())
     waiting = daemon.agent(greet=False)
     daemon.wait_line("Could not accept")
     assert_cpu_idle(daemon)
-    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (before, before))
+    daemon.limit_descriptors()
     waiting.read_greeting()
     waiting.in_step()
 
@@ -101,13 +100,12 @@ def test_an_agent_is_worth_more_than_a_connection(start, dialect):
     daemon = start()
     agent = daemon.agent(dialect)
     parked = [agent.park(f"endpoint {i}", ttl=1000 + i) for i in range(10)]
-    _, before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (daemon.count_fds(), before))
+    daemon.limit_descriptors(daemon.count_fds())
     for i in range(4):
         newcomer = daemon.agent()
         newcomer.in_step()
         assert parked[i].wait_let_go() == (b"QUIT\r\n" if dialect == "postfix" else b"")
-    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (before, before))
+    daemon.limit_descriptors()
     for i in range(4, 10):
         with agent.find_endp(f"endpoint {i}") as found:
             assert found.identity == parked[i].identity, f"endpoint {i} went for nothing"
@@ -119,21 +117,20 @@ def test_no_descriptor_to_save_with(start, connections):
     daemon = start()
     agent = daemon.agent()
     agent.in_step()
-    _, before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (daemon.count_fds(), before))
+    daemon.limit_descriptors(daemon.count_fds())
     connection = connections()
     for _ in range(3):
         assert agent.save_endp(60, "other", "", connection.fd) == FAIL
         agent.in_step()
-    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (before, before))
+    daemon.limit_descriptors()
     late, soon = agent.park("late", ttl=2000), agent.park("soon", ttl=1000)
-    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (daemon.count_fds(), before))
+    daemon.limit_descriptors(daemon.count_fds())
     assert agent.save_endp(60, "other", "", connection.fd) == FAIL
     assert soon.wait_let_go() == b"QUIT\r\n"
     assert agent.save_endp(60, "other", "", connection.fd) == OK
     with agent.find_endp("late") as found:
         assert found.identity == late.identity
-    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (before, before))
+    daemon.limit_descriptors()
 
 
 # Settings.

@@ -13,7 +13,7 @@ import pytest
 
 from connection import Connection
 from control import Control
-from launch import build_folder, patience
+from launch import build_folder, patience, program
 from protocol import Agent
 
 PAGE_ENTRIES, PAGE_BYTES = 256, 32 * 1024
@@ -269,7 +269,7 @@ def test_a_list_of_18000_keeps_nobody_waiting(full_daemon):
 
     def list_all() -> None:
         nonlocal n_lists
-        listed = subprocess.run([str(build_folder() / "scachectl"), "--control", full_daemon.path("control"), "list"],
+        listed = subprocess.run([str(program("scachectl")), "--control", full_daemon.path("control"), "list"],
                                 stdout=subprocess.PIPE, check=True, timeout=60 * patience())
         assert 18000 <= listed.stdout.count(b"\n") <= 18010
         n_lists += 1

@@ -175,7 +175,7 @@ def test_sockets_that_are_no_connections(daemon, kind):
     agent, other = daemon.agent(), daemon.agent()
     made = socket.socket(type=socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM)
     fd = {"agent's own": agent.socket, "other agent's": other.socket,
-          "listening": daemon.manager.listeners["postfix"]}.get(kind, made).fileno()
+          "listening": daemon.manager.listener("postfix")}.get(kind, made).fileno()
     assert agent.save_endp(600, "endpoint", "", fd) in (OK, FAIL)
     made.close()
     for any_agent in (agent, other):

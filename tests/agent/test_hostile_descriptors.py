@@ -240,7 +240,7 @@ def test_an_agents_socket_and_the_listening_one(daemon):
     """Sent back, parked, spoken to, and dropped: they serve on."""
     agent, other = daemon.agent(), daemon.agent()
     before = daemon.count_fds()
-    listener = daemon.manager.listeners["postfix"]
+    listener = daemon.manager.listener("postfix")
     for fd in (agent.socket.fileno(), other.socket.fileno(), listener.fileno()):
         for _ in range(3):
             assert agent.save_endp(600, "own", "", fd) in (OK, FAIL)

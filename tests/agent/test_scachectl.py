@@ -30,7 +30,7 @@ class Tool:
 
     def __init__(self, manager):
         self.manager = manager
-        self.binary = str(launch.build_folder() / "scachectl")
+        self.binary = str(launch.program("scachectl"))
 
     def command(self, *arguments: str) -> list[str]:
         where = ["--control", self.manager.path("control"), "--native", self.manager.path("native")]
@@ -275,7 +275,7 @@ def one_sentence(said: subprocess.CompletedProcess) -> str:
     ("save-endp", "--ttl=-1", "x"), ("list", "--user=nobody at all"), ("save-endp", "--fd=x", "x"),
     ("--timeout=", "status"), ("flush", "a", "b"), ("--nonsense",)])
 def test_usage(arguments):
-    binary = str(launch.build_folder() / "scachectl")
+    binary = str(launch.program("scachectl"))
     said = subprocess.run([binary, *arguments], text=True, capture_output=True, stdin=subprocess.DEVNULL)
     assert said.returncode == 64
     if arguments != ("--nonsense",):  # getopt_long(3) has said it, by its own name
@@ -335,7 +335,7 @@ def test_output_goes_nowhere(tool, daemon):
 # Its surroundings.
 
 def test_manual_page_and_completions_know_every_option():
-    helped = subprocess.run([str(launch.build_folder() / "scachectl"), "--help"], text=True, check=True,
+    helped = subprocess.run([str(launch.program("scachectl")), "--help"], text=True, check=True,
                             stdout=subprocess.PIPE).stdout
     options = set(re.findall(r"--([a-z]+)", helped))
     commands = set(re.findall(r"^  ([a-z-]+)", helped.partition("Options:")[0], re.MULTILINE))
