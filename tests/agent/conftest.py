@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import Callable, Iterator
 
 import pytest
 
 import launch
+from booted import BootedManager
 from connection import DEFAULT_TIMEOUT, Connection
 from daemon import Daemon
-from launch import ServiceManager, binary, patience
+from launch import ServiceManager, binary, is_installed, patience
 
 launch.raise_descriptor_limit()
 
@@ -32,7 +34,7 @@ def make_manager(request) -> Iterator[Callable[..., ServiceManager]]:
     request.node.managers = managers
 
     def make(**how) -> ServiceManager:
-        managers.append(ServiceManager(**how))
+        managers.append(BootedManager(**how) if is_installed() else ServiceManager(**how))
         return managers[-1]
 
     yield make
@@ -96,11 +98,40 @@ def root() -> None:
 def pytest_configure(config) -> None:
     config.addinivalue_line("markers", "plain_build: looks at the plain build, whatever the one under test; left out "
                                        "where that has sanitizers")
+    config.addinivalue_line("markers", "plain_start(reason): needs a daemon that no unit starts; left out where "
+                                       "systemd does")
+    config.addinivalue_line("markers", "sandbox: looks at what systemd has made of the daemon; left out where it does "
+                                       "not start it")
+
+
+def reason_to_leave_out(item) -> str:
+    """Why this test has no place in this kind of run. Empty if it has."""
+    def marked(name: str):
+        return item.get_closest_marker(name)
+
+    if is_installed():
+        if "make_manager" not in item.fixturenames:
+            return "starts no daemon"
+        return marked("plain_start").args[0] if marked("plain_start") else ""
+    if marked("sandbox"):
+        return "needs the installed service"
+    return "needs the plain build" if marked("plain_build") and is_sanitized() else ""
+
+
+def is_sanitized() -> bool:
+    return b"__asan_init" in binary().read_bytes()
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    if b"__asan_init" not in binary().read_bytes():
-        return
-    left_out = [item for item in items if item.get_closest_marker("plain_build")]
-    items[:] = [item for item in items if item not in left_out]
+    reasons = {item: reason_to_leave_out(item) for item in items}
+    items[:] = [item for item in items if not reasons[item]]
+    left_out = [item for item, reason in reasons.items() if reason]
+    config.left_out = Counter(reasons[item] for item in left_out)
     config.hook.pytest_deselected(items=left_out)
+    # SCACHED_SHARE=1/3: the second of three processes that share all tests.
+    number, _, of = os.environ.get("SCACHED_SHARE", "0/1").partition("/")
+    items[:] = items[int(number)::int(of)]
+
+
+def pytest_report_collectionfinish(config) -> list[str]:
+    return [f"left out: {count:3} {reason}" for reason, count in config.left_out.most_common()]

@@ -46,7 +46,8 @@ LABELS = [f"{dialect} {i}" for dialect in ("postfix", "native") for i in (0, 1, 
     "endpoint", "many 0", "many 1"]
 LARGE = "x" * 60000
 
-pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="libfaults.so is not built")
+pytestmark = [pytest.mark.skipif(not LIBRARY.exists(), reason="libfaults.so is not built"),
+              pytest.mark.plain_start("loads a library into the daemon, which writes to a file of the test")]
 
 
 class Plan:

@@ -170,6 +170,7 @@ def test_collected_by_many(daemon, slow):
     assert_served(daemon, other)
 
 
+@pytest.mark.plain_start("starts a process before the last one has ended")
 def test_leaving(manager, slow):
     """What is parked is kept, and the next process serves, however long this one takes to go."""
     daemon = manager.start({"connection_cache_ttl_limit": "3600s"})
@@ -189,6 +190,7 @@ def test_leaving(manager, slow):
     daemon.check(0)
 
 
+@pytest.mark.plain_start("starts the daemon as a user that has few processes left")
 def test_without_threads(manager, slow, root, request):
     """What cannot be closed waits, and nothing joins it until it can be."""
     daemon = manager.start(uid=USER, gid=USER, rlimits={resource.RLIMIT_NPROC: 3})
