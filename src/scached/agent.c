@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -100,10 +101,14 @@ bool agent_is_at_rest(const struct agent *agent) {
 }
 
 void agent_check_handed(struct agent *agent) {
+        struct pollfd end = { agent->fd, POLLRDHUP, 0 };
         int unread;
 
-        /* What the agent has not yet read counts as unsent (unix(7), SIOCOUTQ). */
-        if (agent->handed && ioctl(agent->fd, SIOCOUTQ, &unread) == 0 && unread == 0)
+        /* What the agent has not yet read counts as unsent (unix(7), SIOCOUTQ), and is dropped when it goes. So that nothing
+         * is unread means that it has read all only if it is still there afterwards. If it is not, agent_receive() will
+         * hear how it went. */
+        if (agent->handed && ioctl(agent->fd, SIOCOUTQ, &unread) == 0 && unread == 0 &&
+                poll(&end, 1, 0) == 0)
                 settle_handed(agent);
 }
 

@@ -161,3 +161,37 @@ def test_killed_at_each_step_of_a_hit(make_manager):
         print(f"{find:17} {step:18} gone with the agent {gone:4}, in the cache {kept:4}")
     print(f"{sum(total)} agents killed in {time.monotonic() - started:.1f} s: {total[0]} connections "
           f"gone with them, {total[1]} in the cache")
+
+
+# So many agents have something to say that those behind them do not get into the same round of the daemon's loop.
+CROWD = 100
+
+# The daemon looks 20 ms after it sent a connection whether the agent has read it, and then less and less often.
+LONGER_THAN_TO_THE_NEXT_LOOK = 0.2
+
+
+def test_gone_behind_a_crowd(start):
+    """The daemon looks at what an agent has read before it hears that the agent is gone, and what was unread is gone with
+    it: that does not mean that it has been read."""
+    daemon = start()
+    other = daemon.agent()
+    crowd = [daemon.agent() for _ in range(CROWD)]
+    for agent in crowd:
+        agent.in_step()
+    connection = other.park("label")
+    victim = daemon.agent()
+    victim.begin("find_endp_inline", "label").until("request")
+    sent = select.poll()
+    sent.register(victim.socket, select.POLLIN)
+    assert sent.poll(10000.0 * daemon.patience), "the answer is there, and stays unread"
+    daemon.suspend()
+    time.sleep(LONGER_THAN_TO_THE_NEXT_LOOK)  # its timer is what is tested here
+    for agent in crowd:
+        agent.send_list([("request", "find_endp"), ("label", "nowhere")])
+    victim.close()
+    daemon.resume()
+    for agent in crowd:
+        assert agent.read_answer(1)[0] == FAIL
+    other.in_step()
+    with other.find_endp("label") as found:
+        assert found.status == OK and found.identity == connection.identity
