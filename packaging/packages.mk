@@ -7,7 +7,7 @@ commit_time = $(shell git log -1 --format=%ct)
 clean_make = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES SOURCE_DATE_EPOCH=$(commit_time)
 
 .PHONY: dist
-dist:
+dist: $(if $(filter deps,$(MAKECMDGOALS)),| deps)
 	@mkdir -p $(B)/dist
 	git -c tar.umask=0022 archive --prefix=$(DIST)/ HEAD | gzip -9n >$(B)/dist/$(DIST).tar.gz
 	touch --date=@$(commit_time) $(B)/dist/$(DIST).tar.gz

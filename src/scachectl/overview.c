@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/printable.h"
 #include "scachectl/terminal.h"
 
 static void put_lookups(
@@ -35,8 +36,9 @@ void overview_put(const struct report *report) {
                ", flushed %" PRIu64 "\n",
                 N("connections_saved"), N("connections_expired"), N("connections_dead"),
                 N("connections_evicted"), N("connections_flushed"));
-        printf("        Refused: %" PRIu64 " requests; %" PRIu64 " agents cut off\n", N("requests_refused"),
-                N("agents_dropped"));
+        printf("        Refused: %" PRIu64 " request%s; %" PRIu64 " agent%s cut off\n",
+                N("requests_refused"), plural(N("requests_refused")), N("agents_dropped"),
+                plural(N("agents_dropped")));
         printf("         Limits: connections live for %s at most, users %s\n",
                 terminal_time(N("ttl_limit_us")).text, N("share_between_users") ? "share" : "do not share");
 #undef N

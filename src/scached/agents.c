@@ -295,8 +295,8 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect) {
 
         while (agents->limit > 0 && agents->n_agents >= agents->limit) {
                 journal_say(server->journal, AGENT_LIMIT, NULL,
-                        "There are %zu agents, as many as may be (agent_limit): the one silent for longest "
-                        "makes room.",
+                        "As many agents are connected as may be (agent_limit), %zu: the one silent for "
+                        "longest makes room.",
                         agents->n_agents);
                 agents_drop_one(agents);
         }

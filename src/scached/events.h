@@ -29,6 +29,7 @@
         EVENT(LIMIT_REACHED, "97823a69ead34b4d8b1d88b3b890b44a", LOG_NOTICE, true)        \
         EVENT(KEPT, "c908ffb1d88641169e04e386069947d4", LOG_INFO, false)                  \
         EVENT(NOT_KEPT, "ce540fd25e2a4c02b9cacc8c32f96403", LOG_WARNING, false)           \
+        EVENT(PARTED, "8f7d487e1c744df1a271b24f29725a5b", LOG_INFO, false)                \
         EVENT(TAKEN_OVER, "94d1a86bd38b4d38a6fea1587c671b56", LOG_INFO, false)            \
         EVENT(INDEX_REFUSED, "db896ac73da7400aac4b5b82705c22b4", LOG_WARNING, false)      \
         EVENT(TRACE, "f451ddb27dc34d59adad38f0dde118ab", LOG_DEBUG, false)

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/printable.h"
 #include "scached/agents.h"
 #include "scached/disposal.h"
 #include "scached/handover.h"
@@ -204,9 +205,10 @@ static void note_limits(struct service *service) {
         service->limit_told_for = statistics->interval_start;
         service->bindings_let_go = counts->bindings_let_go;
         journal_say(service->server.journal, LIMIT_REACHED, NULL,
-                "A limit is reached at %" PRIu64 " connections, %" PRIu64 " bindings and %" PRIu64
+                "A limit is reached at %" PRIu64 " connection%s, %" PRIu64 " binding%s and %" PRIu64
                 " bytes: what is nearest to its end makes room.",
-                counts->connections, counts->bindings, counts->bytes);
+                counts->connections, plural(counts->connections), counts->bindings, plural(counts->bindings),
+                counts->bytes);
 }
 
 static uint64_t on_round(void *userdata) {
@@ -427,14 +429,26 @@ static int start(struct service *service) {
 /* All that is parked goes to the next process, or, where there is none or it cannot be kept, gets its farewell. */
 static void part_with_everything(struct service *service) {
         struct server *server = &service->server;
+        size_t n_parked = (size_t) cache_counts(server->cache)->connections;
 
-        if (!service->is_last)
+        /* The next process goes on with what has been reported. Where there is none, this is the last report. */
+        if (!service->is_last) {
+                statistics_report(&server->statistics, server->journal, time(NULL));
                 handover_save(server);
+        }
+
         /* What came back from agents at the end may have departed already. */
         do
                 while (custody_let_go(server->custody))
                         ;
         while (cache_let_one_go(server->cache, DEPARTURE_FLUSHED));
+
+        if (!service->is_last)
+                return;
+        if (n_parked > 0)
+                journal_say(server->journal, PARTED, NULL, "Said goodbye to %zu connection%s.", n_parked,
+                        plural(n_parked));
+        statistics_report(&server->statistics, server->journal, time(NULL));
 }
 
 static void stop(struct service *service) {
@@ -444,11 +458,8 @@ static void stop(struct service *service) {
         listeners_free(service->listeners);
         agents_free(server->agents);
 
-        if (server->cache) {
-                statistics_report(&server->statistics, server->journal, time(NULL));
-                if (server->custody)
-                        part_with_everything(service);
-        }
+        if (server->custody)
+                part_with_everything(service);
 
         status_free(server->status);
         custody_free(server->custody);

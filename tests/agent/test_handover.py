@@ -289,6 +289,7 @@ def test_nothing_where_nobody_comes_after_it(manager, start):
     agent = daemon.agent("postfix")
     connections = [agent.park(f"endpoint {i}") for i in range(300)]
     daemon.stop(signal.SIGUSR1)
+    daemon.wait_line("Said goodbye to 300 connections.")
     for connection in connections:
         assert connection.wait_let_go(10.0 * daemon.patience) == b"QUIT\r\n"
         connection.close()

@@ -194,6 +194,7 @@ def test_a_stop_says_goodbye(host):
         assert lines("^disconnect") == []
         host.systemctl("stop", SERVICE)
         host.journal_wait("Leaving: told to stop, and to keep nothing", unit=SERVICE)
+        host.journal_wait("Said goodbye to 100 connections", unit=SERVICE)
         host.wait(lambda: len(lines(QUIT)) == 100, 60, "100 sessions that quit")
         assert lines("lost connection") == []
     assert host.show(SERVICE, "NFileDescriptorStore", "ActiveState", "Result") == {
