@@ -99,7 +99,7 @@ static int connect_to(struct client *client, const char *path, uint64_t until_us
 int client_new(struct client **ret, const char *path, uint64_t timeout_us) {
         uint64_t until_us = usec_add(clock_now(CLOCK_MONOTONIC), timeout_us);
         _cleanup_(client_freep) struct client *client = NULL;
-        struct wire_attribute first;
+        struct client_attribute first;
         int r;
 
         client = calloc(1, sizeof(*client));
@@ -134,7 +134,7 @@ struct client *client_free(struct client *client) {
 }
 
 static int send_list(
-        struct client *client, const struct wire_attribute attributes[], size_t n, uint64_t until_us) {
+        struct client *client, const struct client_attribute attributes[], size_t n, uint64_t until_us) {
         struct wire_buffer *output = &client->output;
         int r = 0;
 
@@ -157,9 +157,9 @@ static int send_list(
         return r == -EPIPE ? -ECONNRESET : r;
 }
 
-int client_ask(struct client *client, const struct wire_attribute attributes[], size_t n_attributes) {
+int client_ask(struct client *client, const struct client_attribute attributes[], size_t n_attributes) {
         uint64_t until_us = usec_add(clock_now(CLOCK_MONOTONIC), client->timeout_us);
-        struct wire_attribute status;
+        struct client_attribute status;
         int r;
 
         r = send_list(client, attributes, n_attributes, until_us);
@@ -174,7 +174,7 @@ int client_ask(struct client *client, const struct wire_attribute attributes[], 
         return slice_equal(status.value, SLICE("0")) ? 0 : -EINVAL;
 }
 
-bool client_next(struct client *client, struct wire_attribute *ret) {
+bool client_next(struct client *client, struct client_attribute *ret) {
         /* The parser has seen the end of the list, so there is always a NUL ahead. */
         ret->name = slice_of(client->at);
         if (ret->name.size == 0)

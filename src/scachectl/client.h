@@ -10,6 +10,11 @@
 
 struct client;
 
+struct client_attribute {
+        struct slice name;
+        struct slice value;
+};
+
 /* Connect to the control socket at PATH; each wait takes at most TIMEOUT µs. Returns -EPROTO if something else listens
  * there, -ETIMEDOUT, or what connect(2) returns. */
 int client_new(struct client **ret, const char *path, uint64_t timeout_us);
@@ -17,8 +22,8 @@ struct client *client_free(struct client *client);
 DEFINE_CLEANUP(struct client *, client_free);
 
 /* Send a request and wait for its answer. Returns -EINVAL if the service refuses it, -ETIMEDOUT, -ECONNRESET, -EPROTO. */
-int client_ask(struct client *client, const struct wire_attribute attributes[], size_t n_attributes);
+int client_ask(struct client *client, const struct client_attribute attributes[], size_t n_attributes);
 
 /* The next attribute of the answer, its status left out. Returns false at its end. The slices are NUL-terminated and
  * valid until the next client_ask(). */
-bool client_next(struct client *client, struct wire_attribute *ret);
+bool client_next(struct client *client, struct client_attribute *ret);

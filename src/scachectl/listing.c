@@ -8,7 +8,7 @@
 
 /* A request in the making. */
 struct query {
-        struct wire_attribute attributes[6];
+        struct client_attribute attributes[6];
         size_t n_attributes;
         char user[24];
 };
@@ -16,7 +16,7 @@ struct query {
 static void add(struct query *query, const char *name, const char *value) {
         if (value)
                 query->attributes[query->n_attributes++] =
-                        (struct wire_attribute){ slice_of(name), slice_of(value) };
+                        (struct client_attribute){ slice_of(name), slice_of(value) };
 }
 
 static void add_user(struct query *query, uint64_t user) {
@@ -46,7 +46,7 @@ static uint64_t number(struct slice value) {
 /* Read the entries of a page; each begins with the label it is about. */
 static void read_page(struct client *client, bool bindings, listing_fn fn, void *userdata, char *cursor) {
         struct slice first = bindings ? SLICE("destination") : SLICE("endpoint");
-        struct wire_attribute attribute;
+        struct client_attribute attribute;
         struct listing_entry entry = {};
 
         while (client_next(client, &attribute)) {
@@ -110,7 +110,7 @@ int listing_flush(
                 add_user(&query, user);
 
         do {
-                struct wire_attribute attribute;
+                struct client_attribute attribute;
 
                 r = ask(client, &query, cursor);
                 if (r < 0)

@@ -6,8 +6,8 @@
 #include "scachectl/json.h"
 
 int report_ask(struct report *report, struct client *client) {
-        static const struct wire_attribute request = { SLICE("request"), SLICE("status") };
-        struct wire_attribute attribute;
+        static const struct client_attribute request = { SLICE("request"), SLICE("status") };
+        struct client_attribute attribute;
         int r;
 
         *report = (struct report){};

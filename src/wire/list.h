@@ -35,11 +35,6 @@ static inline void wire_parser_reset(struct wire_parser *parser) {
         parser->n_strings = 0;
 }
 
-struct wire_attribute {
-        struct slice name;  /* NUL-terminated */
-        struct slice value; /* NUL-terminated */
-};
-
 /* A list that was found: a view of its bytes and of what its parser knows about them, good until either changes. */
 struct wire_list {
         const char *data;
@@ -51,6 +46,8 @@ struct wire_list {
 static inline struct wire_list wire_parser_list(const struct wire_parser *parser, const char *data) {
         return (struct wire_list){ data, parser->ends, parser->n_strings / 2 };
 }
+
+/* Name and value of an attribute, each with a NUL behind it. */
 
 static inline struct slice wire_list_name(const struct wire_list *list, size_t i) {
         size_t start = i > 0 ? list->ends[2 * i - 1] + 1 : 0;
