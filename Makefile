@@ -52,17 +52,18 @@ link_flags = -pthread -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITIZE
 
 # A room is a folder; its objects are whatever C files are in it.
 objects = $(patsubst src/%.c,$(B)/obj/%.o,$(wildcard src/$(1)/*.c))
-DAEMON_OBJECTS := $(call objects,scached)
+# The daemon's rooms, the top floor first (src/README.md). The cache is one of them and used alone, too.
 CACHE_OBJECTS := $(call objects,cache)
+DAEMON_OBJECTS := $(foreach room,scached agents handover settings custody daemon,$(call objects,$(room))) $(CACHE_OBJECTS)
 WIRE_OBJECTS := $(call objects,wire)
 LIBRARY_OBJECTS := $(call objects,libscache)
 COMMAND_OBJECTS := $(call objects,scachectl)
-OBJECTS := $(DAEMON_OBJECTS) $(CACHE_OBJECTS) $(WIRE_OBJECTS) $(LIBRARY_OBJECTS) $(COMMAND_OBJECTS)
+OBJECTS := $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(LIBRARY_OBJECTS) $(COMMAND_OBJECTS)
 
 .PHONY: all
 all: $(addprefix $(B)/,scached scachectl libscache.so.0 libscache.so libscache.a)
 
-$(B)/scached: $(DAEMON_OBJECTS) $(CACHE_OBJECTS) $(WIRE_OBJECTS)
+$(B)/scached: $(DAEMON_OBJECTS) $(WIRE_OBJECTS)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(link_flags) $(LDFLAGS) -o $@ $^ $(SYSTEMD_LIBS)
 

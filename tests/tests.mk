@@ -5,7 +5,7 @@ EXAMPLES := $(patsubst tests/examples/%.c,$(B)/tests/examples/%,$(wildcard tests
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 # Every room as an archive, without the main programs: a test that brings its own piece of one gets that piece.
-ROOMS := $(filter-out %/main.o,$(DAEMON_OBJECTS) $(COMMAND_OBJECTS)) $(CACHE_OBJECTS) $(WIRE_OBJECTS) $(LIBRARY_OBJECTS)
+ROOMS := $(filter-out %/main.o,$(DAEMON_OBJECTS) $(COMMAND_OBJECTS)) $(WIRE_OBJECTS) $(LIBRARY_OBJECTS)
 
 $(B)/rooms.a: $(ROOMS)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^

@@ -10,11 +10,11 @@
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
+#include "agents/agents.h"
+#include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "scached/agents.h"
-#include "scached/passed.h"
-#include "scached/server.h"
+#include "handover/passed.h"
 
 /* Where there is no room for one more agent and none can be made, the listening sockets rest this long. */
 #define REST_US (UINT64_C(100) * USEC_PER_MSEC)

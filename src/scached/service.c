@@ -11,16 +11,16 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "agents/agents.h"
+#include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/printable.h"
-#include "scached/agents.h"
-#include "scached/disposal.h"
-#include "scached/handover.h"
-#include "scached/limits.h"
+#include "custody/disposal.h"
+#include "daemon/limits.h"
+#include "handover/handover.h"
+#include "handover/passed.h"
 #include "scached/listeners.h"
-#include "scached/passed.h"
-#include "scached/server.h"
 #include "scached/status.h"
 
 /* How many entries whose end has come are let go of before agents get a turn. */

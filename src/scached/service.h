@@ -3,8 +3,8 @@
 
 #include <stdbool.h>
 
-#include "scached/journal.h"
-#include "scached/settings.h"
+#include "daemon/journal.h"
+#include "settings/settings.h"
 
 /* What the command line asked for; valid as long as the service runs. */
 struct service_options {

@@ -7,11 +7,11 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
+#include "agents/agents.h"
+#include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/printable.h"
-#include "scached/agents.h"
-#include "scached/server.h"
 
 /* `systemctl status` is told no more often than this. */
 #define STATUS_INTERVAL_US USEC_PER_SEC

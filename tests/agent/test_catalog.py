@@ -12,7 +12,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CATALOG = REPOSITORY / "units/scached.catalog"
-EVENTS = REPOSITORY / "src/scached/events.h"
+EVENTS = REPOSITORY / "src/daemon/events.h"
 
 # Each entry tells an administrator these things, in this order.
 PARAGRAPHS = ["What happened", "For mail", "What to do"]

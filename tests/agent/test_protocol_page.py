@@ -18,8 +18,8 @@ from protocol import Agent, encode
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "man/scache-protocol.7"
-EXCHANGES = REPOSITORY / "src/scached/exchange.c"
-DIALECTS = REPOSITORY / "src/scached/dialect.c"
+EXCHANGES = REPOSITORY / "src/agents/exchange.c"
+DIALECTS = REPOSITORY / "src/agents/dialect.c"
 
 SIDES = ("connect", "agent", "server")
 WILDCARD = b"..."

@@ -14,12 +14,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "agents/agents.h"
+#include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "custody/disposal.h"
 #include "fuzz.h"
-#include "scached/agents.h"
-#include "scached/disposal.h"
-#include "scached/server.h"
 
 enum setup {
         SETUP_SHARED = 1,

@@ -7,7 +7,7 @@
 #include "base/cleanup.h"
 #include "cache/cache.h"
 #include "fuzz.h"
-#include "scached/handover-index.h"
+#include "handover/index.h"
 
 #define AT_CHECKSUM 16
 #define AT_SIZE     24

@@ -8,7 +8,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "fuzz.h"
-#include "scached/settings.h"
+#include "settings/settings.h"
 
 #define SEPARATOR 0x1e
 

@@ -12,8 +12,8 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
-#include "scached/handover-index.h"
-#include "scached/handover-parcels.h"
+#include "handover/index.h"
+#include "handover/parcels.h"
 
 #define N_CONNECTIONS 5
 #define N_BINDINGS    4

@@ -3,7 +3,7 @@
 #include "unit.h"
 
 #include "base/cleanup.h"
-#include "scached/limits.h"
+#include "daemon/limits.h"
 
 /* What is promised together fits the table, with something to spare for the daemon's own. */
 TEST(test_fits) {

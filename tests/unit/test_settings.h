@@ -14,7 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "scached/settings.h"
+#include "settings/settings.h"
 
 /* Everything one load had to say, a line for each sentence. */
 struct said {

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
-#include "scached/settings.h"
+#include "settings/settings.h"
 
 #define MESSAGE_SIZE 2048
 

@@ -3,7 +3,7 @@
 #include "unit.h"
 
 #include "base/cleanup.h"
-#include "scached/statistics.h"
+#include "custody/statistics.h"
 
 /* The lines that were written, each with a newline after it. The program's own journal takes the place of the daemon's. */
 static char lines[4096];

@@ -1,0 +1,335 @@
+#include "agents/agent.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "agents/exchange.h"
+#include "agents/server.h"
+#include "base/cleanup.h"
+#include "custody/custody.h"
+#include "custody/disposal.h"
+
+/* How many bytes to ask for at once. Most requests are shorter. */
+#define RECEIVE_SIZE ((size_t) 1024)
+
+/* A request may be as long as request_size_limit, and then comes the byte that carries the descriptor for it. */
+#define DESCRIPTOR_BYTE ((size_t) 1)
+
+/* An input buffer that has grown beyond this goes back when it is empty. */
+#define INPUT_KEPT ((size_t) 4096)
+
+int agent_new(struct agent **ret, struct server *server, int fd, enum dialect dialect) {
+        struct slice greeting = dialect_greeting(dialect);
+        struct ucred credentials = { .uid = (uid_t) -1 };
+        socklen_t size = sizeof(credentials);
+        struct agent *agent;
+        int r;
+
+        agent = calloc(1, sizeof(*agent));
+        if (!agent) {
+                (void) close(fd);
+                return -ENOMEM;
+        }
+
+        *agent = (struct agent){
+                .server = server,
+                .fd = fd,
+                .dialect = dialect,
+                .passing.fd = -1,
+                .input = WIRE_BUFFER_INIT(server->settings->request_size_limit + DESCRIPTOR_BYTE),
+                .output = WIRE_BUFFER_INIT(server->scratch.limit),
+        };
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0) {
+                r = -errno;
+                goto fail;
+        }
+        agent->pid = credentials.pid;
+        agent->uid = credentials.uid;
+
+        if (greeting.size > 0) {
+                r = agent_answer(agent, greeting.data, greeting.size, false);
+                if (r < 0)
+                        goto fail;
+        }
+
+        *ret = agent;
+        return 0;
+
+fail:
+        agent_free(agent);
+        return r;
+}
+
+/* The agent has what was sent to it. */
+static void settle_handed(struct agent *agent) {
+        if (agent->handed)
+                custody_give(agent->server->custody, STEAL(agent->handed));
+}
+
+struct agent *agent_free(struct agent *agent) {
+        if (!agent)
+                return NULL;
+
+        if (agent->handed && agent->handed_is_lost)
+                custody_take_back(agent->server->custody, STEAL(agent->handed));
+        settle_handed(agent);
+        if (agent->lent)
+                custody_take_back(agent->server->custody, agent->lent);
+        disposal_close(agent->server->disposal, agent->passing.fd);
+        (void) close(agent->fd);
+        wire_buffer_release(&agent->input);
+        wire_buffer_release(&agent->output);
+        free(agent);
+        return NULL;
+}
+
+struct journal_subject agent_subject(const struct agent *agent, struct slice label) {
+        return (struct journal_subject){ dialect_name(agent->dialect), agent->pid, agent->uid, label };
+}
+
+bool agent_is_at_rest(const struct agent *agent) {
+        int unread;
+
+        return agent->is_served && !agent_is_busy(agent) && !agent->handed &&
+                ioctl(agent->fd, FIONREAD, &unread) == 0 && unread == 0;
+}
+
+void agent_check_handed(struct agent *agent) {
+        struct pollfd end = { agent->fd, POLLRDHUP, 0 };
+        int unread;
+
+        /* What the agent has not yet read counts as unsent (unix(7), SIOCOUTQ), and is dropped when it goes. So that nothing
+         * is unread means that it has read all only if it is still there afterwards. If it is not, agent_receive() will
+         * hear how it went. */
+        if (agent->handed && ioctl(agent->fd, SIOCOUTQ, &unread) == 0 && unread == 0 &&
+                poll(&end, 1, 0) == 0)
+                settle_handed(agent);
+}
+
+/* The lent connection has been sent. */
+static void note_handed(struct agent *agent) {
+        settle_handed(agent);
+        agent->handed = STEAL(agent->lent);
+}
+
+int agent_answer(struct agent *agent, const void *data, size_t size, bool with_lent) {
+        ssize_t n;
+        int r;
+
+        if (agent->output_ended)
+                return -EPIPE;
+
+        /* It asked for more before it showed that it has what was sent to it. Once this answer follows, one that is
+         * left unread says no more whether the descriptor was taken, so it counts as taken. */
+        settle_handed(agent);
+
+        n = wire_send(agent->fd, data, size, with_lent ? agent->lent->fd : -1);
+        if (n == -ETOOMANYREFS && with_lent)
+                return (int) n;
+        if (n < 0 && n != -EAGAIN) {
+                agent->output_ended = true;
+                return (int) n;
+        }
+
+        n = MAX(n, 0);
+        if (n > 0 && with_lent)
+                note_handed(agent);
+        if ((size_t) n == size)
+                return 0;
+
+        r = wire_buffer_reserve(&agent->output, size - (size_t) n);
+        if (r < 0) {
+                agent->output_ended = true;
+                return r;
+        }
+        memcpy(wire_buffer_tail(&agent->output), (const char *) data + n, size - (size_t) n);
+        wire_buffer_produced(&agent->output, size - (size_t) n);
+        agent->output_has_lent = with_lent && n == 0;
+        return 0;
+}
+
+enum agent_need agent_flush(struct agent *agent) {
+        struct wire_buffer *output = &agent->output;
+
+        while (wire_buffer_fill(output) > 0) {
+                int fd = agent->output_has_lent ? agent->lent->fd : -1;
+                ssize_t n;
+
+                n = wire_send(agent->fd, wire_buffer_head(output), wire_buffer_fill(output), fd);
+                if (n == -EAGAIN)
+                        return AGENT_NEEDS_ROOM;
+                if (n < 0)
+                        return AGENT_NEEDS_END;
+
+                if (agent->output_has_lent)
+                        note_handed(agent);
+                agent->output_has_lent = false;
+                wire_buffer_consumed(output, (size_t) n);
+        }
+
+        wire_buffer_release(output);
+        return agent_work(agent);
+}
+
+_cold_ static void endless(struct agent *agent) {
+        struct journal_subject subject = agent_subject(agent, (struct slice){});
+
+        journal_say(agent->server->journal, REQUEST_ENDLESS, &subject,
+                "Cut off agent %i of user %u: it sent more than %zu bytes (request_size_limit) without "
+                "ending a list.",
+                (int) agent->pid, agent->uid, agent->input.limit - DESCRIPTOR_BYTE);
+}
+
+static void discard(void *userdata, int fd) {
+        disposal_close(userdata, fd);
+}
+
+/* Keep what was passed with the bytes just read. Two for one unit are as wrong as two at once. */
+static void keep_passing(struct agent *agent, struct wire_passing *passing) {
+        struct disposal *disposal = agent->server->disposal;
+
+        /* At once, so that agents cannot first collect, and then let go of, more than the disposal takes. */
+        if (passing->fd >= 0 && custody_check(passing->fd) < 0)
+                disposal_close(disposal, steal_fd(&passing->fd));
+
+        if (agent->passing.passed != WIRE_PASSED_NONE) {
+                disposal_close(disposal, agent->passing.fd);
+                disposal_close(disposal, passing->fd);
+                agent->passing = (struct wire_passing){ WIRE_PASSED_MANY, -1 };
+        } else
+                agent->passing = *passing;
+
+        agent->passing_end = wire_buffer_fill(&agent->input);
+}
+
+enum agent_need agent_receive(struct agent *agent) {
+        struct disposal *disposal = agent->server->disposal;
+        struct wire_discarder discarder = { disposal_is_full(disposal) ? NULL : discard, disposal };
+        struct wire_buffer *input = &agent->input;
+        struct wire_passing passing;
+        size_t size;
+        ssize_t n;
+        int r;
+
+        if (agent->state == AGENT_SAVING) {
+                /* Where a descriptor is due, nothing is read past the byte it comes with. */
+                size = 1;
+                r = wire_buffer_reserve(input, size);
+        } else {
+                size_t left = input->limit - DESCRIPTOR_BYTE - wire_buffer_fill(input);
+
+                r = wire_buffer_reserve(input, MIN(RECEIVE_SIZE, left));
+                size = MIN(wire_buffer_room(input), left);
+        }
+        if (r < 0 || size == 0) {
+                if (r != -ENOMEM)
+                        endless(agent);
+                return AGENT_NEEDS_END;
+        }
+
+        n = wire_receive_with(agent->fd, wire_buffer_tail(input), size, &discarder, &passing);
+        if (n == -EAGAIN)
+                return AGENT_NEEDS_INPUT;
+        if (n <= 0) {
+                /* The kernel says so when the agent closed its end with our answer still unread. */
+                agent->handed_is_lost = n == -ECONNRESET;
+                agent->input_ended = true;
+                return agent_work(agent);
+        }
+
+        settle_handed(agent);
+        wire_buffer_produced(input, (size_t) n);
+        if (passing.passed != WIRE_PASSED_NONE)
+                keep_passing(agent, &passing);
+
+        return agent_work(agent);
+}
+
+/* Take what was passed with the first N bytes of the input. */
+static struct wire_passing take_passing(struct agent *agent, size_t n) {
+        struct wire_passing passing = { WIRE_PASSED_NONE, -1 };
+
+        if (agent->passing.passed != WIRE_PASSED_NONE && agent->passing_end <= n) {
+                passing = agent->passing;
+                agent->passing = (struct wire_passing){ WIRE_PASSED_NONE, -1 };
+        }
+        return passing;
+}
+
+static void consume(struct agent *agent, size_t n) {
+        wire_buffer_consumed(&agent->input, n);
+        wire_parser_reset(&agent->parser);
+        agent->passing_end -= MIN(agent->passing_end, n);
+        if (wire_buffer_fill(&agent->input) == 0 && agent->input.size > INPUT_KEPT)
+                wire_buffer_release(&agent->input);
+}
+
+/* Work on the unit at the head of the input. Returns 1 if there was one, 0 if not, negative errno if the agent is to be
+ * cut off. */
+static int work_once(struct agent *agent) {
+        struct wire_buffer *input = &agent->input;
+        struct wire_passing passing;
+        struct wire_list list;
+        size_t n;
+        int r;
+
+        if (agent->state == AGENT_SAVING) {
+                n = agent->request_size + 1;
+                if (wire_buffer_fill(input) < n)
+                        return 0;
+
+                passing = take_passing(agent, n);
+                list = wire_parser_list(&agent->parser, wire_buffer_head(input));
+                agent->state = AGENT_IDLE;
+                r = exchange_descriptor(agent, &list, &passing);
+        } else {
+                n = wire_parser_feed(&agent->parser, wire_buffer_head(input), wire_buffer_fill(input));
+                if (n == 0)
+                        return 0;
+
+                passing = take_passing(agent, n);
+                list = wire_parser_list(&agent->parser, wire_buffer_head(input));
+                r = exchange_list(agent, &list, &passing);
+        }
+        disposal_close(agent->server->disposal, passing.fd);
+        if (r < 0)
+                return r;
+
+        if (agent->state == AGENT_SAVING)
+                agent->request_size = n;
+        else {
+                consume(agent, n);
+                agent->is_served = true;
+        }
+        return 1;
+}
+
+static bool has_unit(struct agent *agent) {
+        const struct wire_buffer *input = &agent->input;
+
+        if (agent->state == AGENT_SAVING)
+                return wire_buffer_fill(input) > agent->request_size;
+
+        return wire_buffer_fill(input) > 0 &&
+                wire_parser_feed(&agent->parser, wire_buffer_head(input), wire_buffer_fill(input)) > 0;
+}
+
+enum agent_need agent_work(struct agent *agent) {
+        int r;
+
+        r = work_once(agent);
+        if (r < 0)
+                return AGENT_NEEDS_END;
+        if (wire_buffer_fill(&agent->output) > 0)
+                return AGENT_NEEDS_ROOM;
+        if (r > 0 && has_unit(agent))
+                return AGENT_NEEDS_TURN;
+
+        return agent->input_ended || agent->output_ended ? AGENT_NEEDS_END : AGENT_NEEDS_INPUT;
+}

@@ -1,0 +1,36 @@
+/* agents: all agents that are connected, and whose turn it is */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "agents/dialect.h"
+
+struct server;
+struct agents;
+
+/* Make an empty set. SERVER must outlive it, its loop, custody and settings be there. Returns negative errno. */
+int agents_new(struct agents **ret, struct server *server);
+
+/* Cut all agents off and free. */
+struct agents *agents_free(struct agents *agents);
+
+/* Serve an agent from now on; the set owns the socket, in every case. At the limit, the agent that has said nothing for
+ * longest goes. Returns negative errno. */
+int agents_add(struct agents *agents, int fd, enum dialect dialect);
+
+/* Give everyone in line a turn. Returns how long to wait at most for the next one, in µs, as loop_round_fn(). */
+uint64_t agents_take_turns(struct agents *agents);
+
+/* Cut off the agent that has said nothing for longest. Returns false if there is none. */
+bool agents_drop_one(struct agents *agents);
+
+/* Cut off all agents that are at rest. Returns how many there still are. */
+size_t agents_dismiss(struct agents *agents);
+
+size_t agents_count(const struct agents *agents);
+
+/* How many agents may be connected, 0 for no limit; those that are too many go with the next one that comes. */
+void agents_set_limit(struct agents *agents, size_t limit);

@@ -1,0 +1,57 @@
+/* custody: care for the descriptors of parked connections: is the peer alive, and a goodbye at the end */
+#pragma once
+
+#include "cache/cache.h"
+#include "custody/statistics.h"
+#include "daemon/journal.h"
+#include "daemon/loop.h"
+
+/* The custody owns the descriptor of every connection it has, and is the one place where a connection's descriptor is
+ * closed. A connection is in its care from custody_park() until custody_release() or until it lets go of it. */
+
+struct custody;
+
+/* Make a custody for the connections in CACHE; all of it must outlive the custody. LEAVING_MAX connections may wait
+ * for their peer to hang up after the farewell. Returns negative errno. */
+int custody_new(struct custody **ret, struct loop *loop, struct cache *cache, struct statistics *statistics,
+        size_t leaving_max);
+
+/* Close what is left and free. */
+struct custody *custody_free(struct custody *custody);
+
+/* Is this descriptor one that may be parked, that is, a socket? Returns 0, -ENOTSOCK, or another negative errno. */
+int custody_check(int fd);
+
+/* Take care of a connection that was just saved; it leaves the cache when its peer hangs up or speaks. Returns
+ * negative errno if the kernel cannot watch it; the descriptor stays the caller's then. */
+int custody_park(struct custody *custody, struct connection *connection);
+
+/* A lent connection is no longer watched. Its descriptor is still ours to close. */
+void custody_lend(struct custody *custody, struct connection *connection);
+
+/* A lent connection was handed over: close our copy. Frees the record. */
+void custody_give(struct custody *custody, struct connection *connection);
+
+/* A lent connection was not taken: watch it again, in its old place in the cache. */
+void custody_take_back(struct custody *custody, struct connection *connection);
+
+/* A parked connection is in somebody else's hands now: out of the cache, without a farewell. Frees the record. Not
+ * even who closes the last copy will have to wait for the peer: SO_LINGER is off. */
+void custody_release(struct custody *custody, struct connection *connection);
+
+/* Close the descriptor of a connection that never was in our care. */
+void custody_close(int fd);
+
+/* Let go of what departed from the cache, politely; not of so much at once that agents would notice. Returns whether
+ * there is more to let go of. */
+bool custody_let_go(struct custody *custody);
+
+/* Wait no longer for the peer that has had most time to hang up. Returns false if none is waited for. */
+bool custody_hurry(struct custody *custody);
+
+/* Something found no descriptor or memory: let the connection nearest to its end go, and wait for one peer less. Returns whether
+ * there was any. */
+bool custody_make_room(struct custody *custody);
+
+/* Connections that wait for their peer to hang up. */
+size_t custody_leaving(const struct custody *custody);

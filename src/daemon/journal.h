@@ -1,0 +1,47 @@
+/* daemon: lines to the journal, with fields, or to standard error where there is no journal */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/cleanup.h"
+#include "base/slice.h"
+#include "daemon/events.h"
+
+struct journal;
+
+/* What a line is about. Properties never get here. */
+struct journal_subject {
+        const char *dialect; /* NULL if it is not about an agent */
+        pid_t pid;           /* of the agent */
+        uid_t uid;
+        struct slice label; /* data is NULL if it is not about a label */
+};
+
+struct journal_place {
+        const char *file;
+        int line;
+        const char *function;
+};
+
+/* Make a journal. It goes to the journal if standard error does (JOURNAL_STREAM), else to standard error with `<N>` before
+ * each line. IDENTIFIER is copied. Returns -ENOMEM. */
+int journal_new(struct journal **ret, bool verbose);
+struct journal *journal_free(struct journal *journal);
+DEFINE_CLEANUP(struct journal *, journal_free);
+
+/* Under which name and facility (LOG_MAIL, ...) the lines go from now on. Returns -ENOMEM; then nothing has changed. */
+int journal_set_identity(struct journal *journal, const char *identifier, int facility);
+
+/* Are EVENT_TRACE lines wanted? Asked before the work of making one. */
+bool journal_is_verbose(const struct journal *journal);
+
+/* Write a line; SUBJECT may be NULL. Lines that an agent could cause at will are limited per kind; the next line that
+ * gets through says how many did not. */
+_cold_ void journal_write(struct journal *journal, enum event event, const struct journal_subject *subject,
+        struct journal_place place, const char *format, ...) _printf_(5, 6);
+
+#define journal_say(journal, event, subject, ...)          \
+        journal_write((journal), EVENT_##event, (subject), \
+                (struct journal_place){ __FILE__, __LINE__, __func__ }, __VA_ARGS__)

@@ -1,0 +1,35 @@
+#include "daemon/limits.h"
+
+#include "base/cleanup.h"
+
+/* Standard streams, listening sockets, epoll, timers, signals, the journal, the settings while they are read, one more
+ * agent being accepted, and the two descriptors that an agent may pass at once. */
+#define DESCRIPTORS_OWN UINT64_C(48)
+
+/* An agent's socket, and what it may have passed with a request that is not complete. */
+#define DESCRIPTORS_AGENT UINT64_C(2)
+
+/* Without a word from the administrator, agents get this part of the rest, and no more than this many: a busy Postfix
+ * has 100 processes, a very busy one 1,000. */
+#define AGENTS_PART        4
+#define AGENTS_DEFAULT_MAX UINT64_C(1024)
+
+#define LEAVING_PART 32
+#define LEAVING_MAX  UINT64_C(1024)
+
+static uint64_t at_least_one(uint64_t n) {
+        return MAX(n, UINT64_C(1));
+}
+
+struct limits limits_share(uint64_t n_descriptors, uint64_t connections_wanted, uint64_t agents_wanted) {
+        uint64_t left = n_descriptors > DESCRIPTORS_OWN ? n_descriptors - DESCRIPTORS_OWN : 0;
+        struct limits limits;
+
+        limits.agents = at_least_one(agents_wanted > 0 ? MIN(agents_wanted, left / 2 / DESCRIPTORS_AGENT)
+                                                       : MIN(left / AGENTS_PART, AGENTS_DEFAULT_MAX));
+        left -= MIN(left, limits.agents * DESCRIPTORS_AGENT);
+        limits.leaving = at_least_one(MIN(left / LEAVING_PART, LEAVING_MAX));
+        left -= MIN(left, limits.leaving);
+        limits.connections = at_least_one(connections_wanted > 0 ? MIN(connections_wanted, left) : left);
+        return limits;
+}

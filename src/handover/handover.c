@@ -1,0 +1,460 @@
+#include "handover/handover.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "agents/server.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/printable.h"
+#include "custody/custody.h"
+#include "handover/index.h"
+#include "handover/parcels.h"
+#include "handover/passed.h"
+
+/* One message takes all parcels. Each holds some ten thousand connections. */
+#define PARCELS_MAX 253
+
+/* How long the service manager may take to look at what it was sent. What it has not read when we are gone, it does
+ * not take. */
+#define BARRIER_US (UINT64_C(5) * USEC_PER_SEC)
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U
+#endif
+
+#define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+
+/* SO_COOKIE tells a socket from all others that ever were in this boot. */
+static int cookie_of(int fd, uint64_t *ret) {
+        socklen_t size = sizeof(*ret);
+
+        return getsockopt(fd, SOL_SOCKET, SO_COOKIE, ret, &size) < 0 ? -errno : 0;
+}
+
+/* What is parked, as it goes into the index. */
+struct inventory {
+        struct connection **connections; /* by id */
+        int *fds;
+        bool *packed;
+        size_t n_connections;
+        const struct binding **bindings; /* by deadline */
+        size_t n_bindings;
+};
+
+static void inventory_deinit(struct inventory *inventory) {
+        free(inventory->connections);
+        free(inventory->fds);
+        free(inventory->packed);
+        free(inventory->bindings);
+}
+
+static void add_connection(void *userdata, struct connection *connection) {
+        struct inventory *inventory = userdata;
+
+        inventory->connections[inventory->n_connections++] = connection;
+}
+
+static void add_binding(void *userdata, const struct binding *binding) {
+        struct inventory *inventory = userdata;
+
+        inventory->bindings[inventory->n_bindings++] = binding;
+}
+
+static int compare(uint64_t a, uint64_t b) {
+        return a < b ? -1 : a > b;
+}
+
+static int compare_connections(const void *a, const void *b) {
+        return compare((*(struct connection *const *) a)->id, (*(struct connection *const *) b)->id);
+}
+
+static int compare_bindings(const void *a, const void *b) {
+        return compare(binding_deadline(*(const struct binding *const *) a)->at_us,
+                binding_deadline(*(const struct binding *const *) b)->at_us);
+}
+
+static int take_inventory(const struct server *server, struct inventory *inventory) {
+        const struct cache_counts *counts = cache_counts(server->cache);
+        struct cache_cursor connections = {}, bindings = {};
+
+        inventory->connections = calloc(counts->connections + 1, sizeof(struct connection *));
+        inventory->fds = calloc(counts->connections + 1, sizeof(*inventory->fds));
+        inventory->packed = calloc(counts->connections + 1, sizeof(*inventory->packed));
+        inventory->bindings = calloc(counts->bindings + 1, sizeof(const struct binding *));
+        if (!inventory->connections || !inventory->fds || !inventory->packed || !inventory->bindings)
+                return -ENOMEM;
+
+        (void) cache_walk_connections(server->cache, &connections, SIZE_MAX, add_connection, inventory);
+        (void) cache_walk_bindings(server->cache, &bindings, SIZE_MAX, add_binding, inventory);
+        qsort(inventory->connections, inventory->n_connections, sizeof(struct connection *),
+                compare_connections);
+        qsort(inventory->bindings, inventory->n_bindings, sizeof(const struct binding *), compare_bindings);
+
+        for (size_t i = 0; i < inventory->n_connections; i++)
+                inventory->fds[i] = inventory->connections[i]->fd;
+        return 0;
+}
+
+static void put_connection(struct index_writer *writer, const struct connection *connection) {
+        struct index_connection record = {
+                .details = {
+                        .id = connection->id,
+                        .uid = connection_scope(connection),
+                        .saved_by = connection->uid,
+                        .endpoint = connection_endpoint(connection),
+                        .property = connection_property(connection),
+                        .farewell = connection_farewell(connection),
+                        .ttl_us = deadline_ttl(&connection->deadline),
+                        .deadline_us = connection->deadline.at_us,
+                },
+        };
+        int r;
+
+        r = cookie_of(connection->fd, &record.cookie);
+        if (r < 0)
+                writer->error = r;
+        index_put_connection(writer, &record);
+}
+
+static void put_binding(struct index_writer *writer, const struct binding *binding) {
+        const struct binding_details record = {
+                .id = binding_id(binding),
+                .uid = binding_scope(binding),
+                .destination = binding_destination(binding),
+                .property = binding_property(binding),
+                .endpoint = binding_endpoint(binding),
+                .ttl_us = deadline_ttl(binding_deadline(binding)),
+                .deadline_us = binding_deadline(binding)->at_us,
+        };
+
+        index_put_binding(writer, &record);
+}
+
+_Static_assert(INDEX_STRING_MAX >= SETTINGS_REQUEST_MAX, "all that can be parked can be handed over");
+
+/* A file in memory that nobody can change any more. Returns its descriptor, or negative errno. */
+static int sealed_file(struct slice bytes) {
+        _cleanup_(closep) int fd = -1;
+
+        /* Some machines allow no other files in memory than those that cannot be executed (since Linux 6.3). */
+        fd = memfd_create("scached-index", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+        if (fd < 0 && errno == EINVAL)
+                fd = memfd_create("scached-index", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        if (fd < 0)
+                return -errno;
+
+        for (size_t done = 0; done < bytes.size;) {
+                ssize_t n = write(fd, bytes.data + done, bytes.size - done);
+
+                if (n < 0 && errno != EINTR)
+                        return -errno;
+                done += n > 0 ? (size_t) n : 0;
+        }
+
+        if (fcntl(fd, F_ADD_SEALS, SEALS) < 0)
+                return -errno;
+        return steal_fd(&fd);
+}
+
+static int make_index(const struct server *server, const struct inventory *inventory) {
+        _cleanup_(index_release) struct index_writer writer = {};
+        struct slice bytes;
+        int r;
+
+        index_begin(&writer, &server->statistics);
+        for (size_t i = 0; i < inventory->n_connections; i++)
+                if (inventory->packed[i])
+                        put_connection(&writer, inventory->connections[i]);
+        for (size_t i = 0; i < inventory->n_bindings; i++)
+                put_binding(&writer, inventory->bindings[i]);
+
+        r = index_end(&writer, &bytes);
+        return r < 0 ? r : sealed_file(bytes);
+}
+
+/* How many parcels may be stored: the service manager tells for how many descriptors it has room since systemd 254.
+ * One of them is the index. */
+static size_t parcels_allowed(void) {
+        const char *text = getenv("FDSTORE");
+        unsigned long n = text ? strtoul(text, NULL, 10) : PARCELS_MAX + 1;
+
+        return n > 0 ? MIN(n - 1, (unsigned long) PARCELS_MAX) : 0;
+}
+
+/* Parcels are not to be polled: nobody is at their other end. */
+static int store(int index_fd, const int parcels[], size_t n_parcels) {
+        int r;
+
+        r = sd_pid_notify_with_fds(0, false, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_INDEX, &index_fd, 1);
+        if (r > 0 && n_parcels > 0)
+                r = sd_pid_notify_with_fds(0, false, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_PARCEL, parcels,
+                        (unsigned) n_parcels);
+        if (r <= 0)
+                return r < 0 ? r : -ENOTCONN;
+
+        /* If it does not get round to it in time there is no telling what it has stored, so nothing is undone. */
+        (void) sd_notify_barrier(false, BARRIER_US);
+        return 0;
+}
+
+static void close_parcels(const int parcels[], size_t n) {
+        for (size_t i = 0; i < n; i++)
+                (void) close(parcels[i]);
+}
+
+/* Store what is in the inventory. RET_KEPT is how many connections are out of our hands after that. */
+static int save(struct server *server, struct inventory *inventory, size_t *ret_kept) {
+        _cleanup_(closep) int index_fd = -1;
+        int parcels[PARCELS_MAX];
+        size_t n_parcels;
+        int r;
+
+        *ret_kept = 0;
+        r = take_inventory(server, inventory);
+        if (r < 0)
+                return r;
+
+        n_parcels = parcels_pack(
+                inventory->fds, inventory->n_connections, parcels, parcels_allowed(), inventory->packed);
+        index_fd = make_index(server, inventory);
+        r = index_fd < 0 ? index_fd : store(index_fd, parcels, n_parcels);
+        close_parcels(parcels, n_parcels);
+        if (r < 0)
+                return r;
+
+        for (size_t i = 0; i < inventory->n_connections; i++)
+                if (inventory->packed[i]) {
+                        custody_release(server->custody, inventory->connections[i]);
+                        (*ret_kept)++;
+                }
+        return 0;
+}
+
+void handover_save(struct server *server) {
+        const struct cache_counts *counts = cache_counts(server->cache);
+        _cleanup_(inventory_deinit) struct inventory inventory = {};
+        size_t n_kept;
+        int r;
+
+        if (!getenv("NOTIFY_SOCKET") || counts->connections + counts->bindings == 0)
+                return;
+
+        r = save(server, &inventory, &n_kept);
+        if (r < 0)
+                journal_say(server->journal, NOT_KEPT, NULL,
+                        "Could not keep what is parked, %zu connection%s, for the next start: %s.",
+                        (size_t) counts->connections, plural(counts->connections), strerror(-r));
+        else
+                journal_say(server->journal, KEPT, NULL,
+                        "Left %zu connection%s and %zu binding%s for the next start, %zu could not be kept.",
+                        n_kept, plural(n_kept), inventory.n_bindings, plural(inventory.n_bindings),
+                        (size_t) counts->connections);
+}
+
+/* A record of the index, found by the cookie of its socket. */
+struct record {
+        uint64_t cookie;
+        struct slice bytes; /* the index from there on */
+        bool taken;
+};
+
+struct taking {
+        struct server *server;
+        struct record *records; /* by cookie, and by id where a socket was saved more than once */
+        size_t n_records;
+        size_t n_taken;
+        size_t n_closed;
+};
+
+static int compare_records(const void *a, const void *b) {
+        const struct record *x = a, *y = b;
+
+        return x->cookie != y->cookie ? compare(x->cookie, y->cookie)
+                                      : compare((uintptr_t) x->bytes.data, (uintptr_t) y->bytes.data);
+}
+
+static int make_records(struct taking *taking, const struct index *index) {
+        struct slice rest = index->connections, bytes = rest;
+        struct index_connection connection;
+
+        taking->records = calloc(index->n_connections + 1, sizeof(*taking->records));
+        if (!taking->records)
+                return -ENOMEM;
+
+        for (; index_next_connection(&rest, &connection); bytes = rest)
+                taking->records[taking->n_records++] = (struct record){ connection.cookie, bytes, false };
+        qsort(taking->records, taking->n_records, sizeof(*taking->records), compare_records);
+        return 0;
+}
+
+static struct record *find_record(const struct taking *taking, uint64_t cookie) {
+        size_t low = 0, high = taking->n_records;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+
+                if (taking->records[middle].cookie < cookie)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+
+        for (; low < taking->n_records && taking->records[low].cookie == cookie; low++)
+                if (!taking->records[low].taken)
+                        return &taking->records[low];
+        return NULL;
+}
+
+static int take_connection(struct taking *taking, int fd) {
+        struct server *server = taking->server;
+        struct index_connection connection;
+        struct connection *parked;
+        struct record *record;
+        struct slice bytes;
+        uint64_t cookie;
+        int r;
+
+        r = cookie_of(fd, &cookie);
+        if (r < 0)
+                return r;
+
+        record = find_record(taking, cookie);
+        if (!record)
+                return -ENOENT;
+        record->taken = true;
+
+        bytes = record->bytes;
+        (void) index_next_connection(&bytes, &connection);
+        connection.details.fd = fd;
+        r = cache_save_endpoint(server->cache, &connection.details, &parked);
+        if (r < 0)
+                return r;
+
+        r = custody_park(server->custody, parked);
+        if (r < 0) {
+                cache_remove(server->cache, parked);
+                connection_free(parked);
+        }
+        return r;
+}
+
+static void on_descriptor(void *userdata, int fd) {
+        struct taking *taking = userdata;
+
+        if (take_connection(taking, fd) < 0) {
+                custody_close(fd);
+                taking->n_closed++;
+        } else
+                taking->n_taken++;
+}
+
+/* The limits may be lower than they were: those that have to go give their descriptors back before the next ones
+ * come. */
+static void after_descriptors(void *userdata) {
+        struct taking *taking = userdata;
+
+        while (custody_let_go(taking->server->custody))
+                ;
+}
+
+static int take_bindings(struct server *server, const struct index *index, size_t *ret_taken) {
+        struct slice rest = index->bindings;
+        struct binding_details binding;
+        int r = 0;
+
+        for (*ret_taken = 0; r >= 0 && index_next_binding(&rest, &binding); (*ret_taken)++)
+                r = cache_save_destination(server->cache, &binding);
+        return r;
+}
+
+/* An index mapped into memory, which only a sealed one may be: it could shrink under our feet. */
+static int map_index(int fd, struct slice *ret) {
+        struct stat st;
+        void *data;
+        int seals;
+
+        seals = fcntl(fd, F_GET_SEALS);
+        if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &st) < 0)
+                return -EBADMSG;
+        if (st.st_size <= 0 || (uintmax_t) st.st_size > INDEX_SIZE_MAX)
+                return -EBADMSG;
+
+        data = mmap(NULL, (size_t) st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED)
+                return -errno;
+
+        *ret = (struct slice){ data, (size_t) st.st_size };
+        return 0;
+}
+
+static void unmap_index(const struct slice *bytes) {
+        if (bytes->data)
+                (void) munmap((void *) bytes->data, bytes->size);
+}
+
+static const char *refusal(int error) {
+        switch (error) {
+        case -EPROTONOSUPPORT:
+                return "it was written by another version";
+        case -EBADMSG:
+                return "it is damaged";
+        case -ENODATA:
+                return "it is missing";
+        default:
+                return strerror(-error);
+        }
+}
+
+/* Read the index; with all that is needed to find the record of a descriptor in it. */
+static int open_index(struct taking *taking, struct slice bytes, struct index *ret) {
+        int r;
+
+        r = index_open(bytes, ret);
+        return r < 0 ? r : make_records(taking, ret);
+}
+
+void handover_take(struct server *server, struct passed *passed) {
+        _cleanup_(unmap_index) struct slice bytes = {};
+        struct taking taking = { .server = server };
+        struct index index = {};
+        size_t n_bindings = 0, n_lost;
+        int r, q = 0;
+
+        if (passed->index_fd < 0 && passed->n_parcels == 0)
+                return;
+
+        /* First of all, so that whatever comes next, nothing of this is ever seen again. */
+        (void) sd_notify(false, "FDSTOREREMOVE=1\nFDNAME=" PASSED_INDEX);
+        (void) sd_notify(false, "FDSTOREREMOVE=1\nFDNAME=" PASSED_PARCEL);
+
+        r = passed->index_fd < 0 ? -ENODATA : map_index(passed->index_fd, &bytes);
+        if (r >= 0)
+                r = open_index(&taking, bytes, &index);
+        if (r >= 0)
+                server->statistics = index.statistics;
+
+        n_lost = parcels_unpack(
+                passed->parcel_fds, passed->n_parcels, on_descriptor, after_descriptors, &taking);
+        if (r >= 0)
+                q = take_bindings(server, &index, &n_bindings);
+        statistics_note(&server->statistics, cache_counts(server->cache));
+        free(taking.records);
+
+        if (r < 0)
+                journal_say(server->journal, INDEX_REFUSED, NULL,
+                        "Closed %zu connection%s kept across the restart: the index cannot be used, %s.",
+                        taking.n_closed + n_lost, plural(taking.n_closed + n_lost), refusal(r));
+        else
+                journal_say(server->journal, TAKEN_OVER, NULL,
+                        "Took over %zu connection%s and %zu binding%s, lost %zu%s%s.", taking.n_taken,
+                        plural(taking.n_taken), n_bindings, plural(n_bindings), taking.n_closed + n_lost,
+                        q < 0 ? ": " : "", q < 0 ? strerror(-q) : "");
+}

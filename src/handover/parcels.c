@@ -1,0 +1,200 @@
+#include "handover/parcels.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+
+/* Descriptors in a message. The kernel takes 253; with fewer, a descriptor table that is nearly full has room for
+ * what one message brings. */
+#define BATCH_MAX 64
+
+/* The bytes of a message. */
+struct batch {
+        uint64_t first; /* which of all descriptors its first one is */
+        uint64_t n;
+};
+
+union control {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(BATCH_MAX * sizeof(int))];
+};
+
+struct packer {
+        const int *fds;
+        bool *packed;
+        int *parcels;
+        size_t n_parcels;
+        size_t max;
+        int sender; /* the other end of the last parcel */
+};
+
+static int next_parcel(struct packer *packer) {
+        int pair[2];
+
+        if (packer->n_parcels >= packer->max)
+                return -ENOSPC;
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+                return -errno;
+
+        closep(&packer->sender);
+        packer->sender = pair[0];
+        packer->parcels[packer->n_parcels++] = pair[1];
+        return 0;
+}
+
+static int send_batch(int sender, const int fds[], size_t first, size_t n) {
+        struct batch batch = { first, n };
+        union control control = {};
+        struct iovec iov = { &batch, sizeof(batch) };
+        struct msghdr message = {
+                .msg_iov = &iov,
+                .msg_iovlen = 1,
+                .msg_control = &control,
+                .msg_controllen = CMSG_SPACE(n * sizeof(int)),
+        };
+
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(n * sizeof(int));
+        memcpy(CMSG_DATA(&control.header), fds + first, n * sizeof(int));
+
+        return sendmsg(sender, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* Pack a batch. One that the kernel refuses is halved until what it refuses is alone: a socket on whose own queue
+ * descriptors wait may be nested too deep, a security module may not let one pass. Returns -ENOSPC and the like if
+ * there is no use in going on. */
+static int pack(struct packer *packer, size_t first, size_t n) {
+        int r;
+
+        r = send_batch(packer->sender, packer->fds, first, n);
+        if (r == -EAGAIN) {
+                r = next_parcel(packer);
+                if (r < 0)
+                        return r;
+                r = send_batch(packer->sender, packer->fds, first, n);
+        }
+
+        if (r < 0 && n > 1) {
+                r = pack(packer, first, n / 2);
+                return r < 0 ? r : pack(packer, first + n / 2, n - n / 2);
+        }
+
+        for (size_t i = first; r >= 0 && i < first + n; i++)
+                packer->packed[i] = true;
+        return 0;
+}
+
+size_t parcels_pack(const int fds[], size_t n, int ret_parcels[], size_t max, bool ret_packed[]) {
+        struct packer packer = {
+                .fds = fds,
+                .packed = ret_packed,
+                .parcels = ret_parcels,
+                .max = max,
+                .sender = -1,
+        };
+        int r;
+
+        memset(ret_packed, 0, n * sizeof(*ret_packed));
+        r = n > 0 ? next_parcel(&packer) : 0;
+        for (size_t i = 0; i < n && r >= 0; i += BATCH_MAX)
+                r = pack(&packer, i, MIN(n - i, (size_t) BATCH_MAX));
+
+        closep(&packer.sender);
+        return packer.n_parcels;
+}
+
+/* Receive a batch. Returns its number of descriptors, -ENODATA if there is none, another negative errno if the
+ * message is none of ours. */
+static int receive_batch(int parcel, struct batch *ret_batch, int ret_fds[BATCH_MAX]) {
+        union control control;
+        struct iovec iov = { ret_batch, sizeof(*ret_batch) };
+        struct msghdr message = {
+                .msg_iov = &iov,
+                .msg_iovlen = 1,
+                .msg_control = &control,
+                .msg_controllen = sizeof(control),
+        };
+        size_t n_fds = 0;
+        ssize_t n;
+
+        n = recvmsg(parcel, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (n <= 0)
+                return n == 0 || errno == EAGAIN ? -ENODATA : -errno;
+
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
+                if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+                        size_t n_here =
+                                MIN((c->cmsg_len - CMSG_LEN(0)) / sizeof(int), (size_t) BATCH_MAX - n_fds);
+
+                        memcpy(ret_fds + n_fds, CMSG_DATA(c), n_here * sizeof(int));
+                        n_fds += n_here;
+                }
+
+        if ((size_t) n != sizeof(*ret_batch))
+                ret_batch->n = n_fds;
+        ret_batch->n = MIN(ret_batch->n, (uint64_t) BATCH_MAX);
+        return (int) n_fds;
+}
+
+struct parcel {
+        int fd;
+        uint64_t first;
+};
+
+static int compare_parcels(const void *a, const void *b) {
+        const struct parcel *x = a, *y = b;
+
+        return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* Is this a parcel, and what does it begin with? */
+static bool look(int fd, uint64_t *ret_first) {
+        int domain, type;
+        socklen_t size = sizeof(int);
+        struct batch batch;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0 || domain != AF_UNIX)
+                return false;
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_SEQPACKET)
+                return false;
+
+        if (recv(fd, &batch, sizeof(batch), MSG_PEEK | MSG_DONTWAIT) != sizeof(batch))
+                return false;
+
+        *ret_first = batch.first;
+        return true;
+}
+
+size_t parcels_unpack(
+        const int parcels[], size_t n, parcels_fn fn, void (*after_fn)(void *userdata), void *userdata) {
+        _cleanup_(freep) struct parcel *sorted = NULL;
+        size_t n_sorted = 0, n_lost = 0;
+
+        sorted = calloc(MAX(n, (size_t) 1), sizeof(*sorted));
+        if (!sorted)
+                return 0;
+
+        for (size_t i = 0; i < n; i++)
+                if (look(parcels[i], &sorted[n_sorted].first))
+                        sorted[n_sorted++].fd = parcels[i];
+        qsort(sorted, n_sorted, sizeof(*sorted), compare_parcels);
+
+        for (size_t i = 0; i < n_sorted; i++) {
+                int fds[BATCH_MAX], n_fds;
+                struct batch batch;
+
+                while ((n_fds = receive_batch(sorted[i].fd, &batch, fds)) >= 0) {
+                        for (int j = 0; j < n_fds; j++)
+                                fn(userdata, fds[j]);
+                        if (batch.n > (uint64_t) n_fds)
+                                n_lost += (size_t) batch.n - (size_t) n_fds;
+                        after_fn(userdata);
+                }
+        }
+
+        return n_lost;
+}
