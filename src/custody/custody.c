@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "daemon/timer.h"
 
 /* How long a peer may take to answer a farewell and hang up. */
 #define LEAVING_TIME_US (UINT64_C(5) * USEC_PER_SEC)
@@ -32,8 +33,7 @@ struct custody {
         struct connection_list leaving; /* first to time out first; `deadline.at_us` is when */
         size_t n_leaving;
         size_t leaving_max;
-        sd_event_source *timer;
-        bool timer_is_set;
+        struct loop_timer timer; /* for the first of them */
 };
 
 /* A TCP socket with SO_LINGER would make close(2) wait for its peer. Whoever holds the socket too can set that at any
@@ -61,26 +61,16 @@ static void leave(struct custody *custody, struct connection *connection) {
         unwatch_and_close(custody, connection);
 }
 
-static void set_timer(struct custody *custody, uint64_t at_us) {
-        if (sd_event_source_set_time(custody->timer, at_us) >= 0 &&
-                sd_event_source_set_enabled(custody->timer, SD_EVENT_ONESHOT) >= 0) {
-                custody->timer_is_set = true;
-                loop_touch(custody->loop);
-        }
-}
-
-static int on_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+static void on_timer(void *userdata) {
         struct custody *custody = userdata;
         uint64_t now = clock_now(CLOCK_BOOTTIME);
         struct connection *connection;
 
-        custody->timer_is_set = false;
         while ((connection = TAILQ_FIRST(&custody->leaving)) && connection->deadline.at_us <= now)
                 leave(custody, connection);
 
         if (connection)
-                set_timer(custody, connection->deadline.at_us);
-        return 0;
+                loop_timer_set(&custody->timer, connection->deadline.at_us);
 }
 
 /* Say the farewell. Returns whether it is worth waiting for an answer. */
@@ -149,10 +139,7 @@ int custody_new(struct custody **ret, struct loop *loop, struct cache *cache, st
         custody->leaving_max = leaving_max;
         TAILQ_INIT(&custody->leaving);
 
-        r = sd_event_add_time(
-                loop_event(loop), &custody->timer, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, on_timer, custody);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(custody->timer, SD_EVENT_OFF);
+        r = loop_timer_init(&custody->timer, loop, on_timer, custody);
         if (r < 0) {
                 custody_free(custody);
                 return r;
@@ -171,7 +158,7 @@ struct custody *custody_free(struct custody *custody) {
 
         while ((connection = TAILQ_FIRST(&custody->leaving)))
                 leave(custody, connection);
-        sd_event_source_disable_unref(custody->timer);
+        loop_timer_release(&custody->timer);
         free(custody);
         return NULL;
 }
@@ -221,8 +208,8 @@ static void await_answer(struct custody *custody, struct connection *connection)
         connection->deadline.at_us = usec_add(loop_now(custody->loop), LEAVING_TIME_US);
         TAILQ_INSERT_TAIL(&custody->leaving, connection, siblings);
         custody->n_leaving++;
-        if (!custody->timer_is_set)
-                set_timer(custody, connection->deadline.at_us);
+        if (!loop_timer_is_set(&custody->timer))
+                loop_timer_set(&custody->timer, connection->deadline.at_us);
 }
 
 static void count_departure(struct statistics_counters *total, enum departure why) {

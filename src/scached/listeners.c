@@ -14,6 +14,7 @@
 #include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "daemon/timer.h"
 #include "handover/passed.h"
 
 /* Where there is no room for one more agent and none can be made, the listening sockets rest this long. */
@@ -28,7 +29,7 @@ struct listener {
 
 struct listeners {
         struct server *server;
-        sd_event_source *rest_timer;
+        struct loop_timer rest_timer;
         bool made_room; /* and nobody has come in since */
         size_t n_listeners;
         struct listener listeners[];
@@ -39,15 +40,13 @@ static void set_enabled(struct listeners *listeners, int enabled) {
                 (void) sd_event_source_set_enabled(listeners->listeners[i].source, enabled);
 }
 
-static int on_rest_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+static void on_rest_timer(void *userdata) {
         set_enabled(userdata, SD_EVENT_ON);
-        return 0;
 }
 
 static void rest(struct listeners *listeners) {
         set_enabled(listeners, SD_EVENT_OFF);
-        (void) sd_event_source_set_time(listeners->rest_timer, usec_add(clock_now(CLOCK_BOOTTIME), REST_US));
-        (void) sd_event_source_set_enabled(listeners->rest_timer, SD_EVENT_ONESHOT);
+        loop_timer_set(&listeners->rest_timer, usec_add(clock_now(CLOCK_BOOTTIME), REST_US));
 }
 
 /* No descriptor or memory for one more agent: an agent that waits is worth more than a connection that does. */
@@ -138,10 +137,7 @@ int listeners_new(struct listeners **ret, struct server *server, struct passed *
                 return -ENOMEM;
         listeners->server = server;
 
-        r = sd_event_add_time(loop_event(server->loop), &listeners->rest_timer, CLOCK_BOOTTIME, 0,
-                USEC_PER_MSEC, on_rest_timer, listeners);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(listeners->rest_timer, SD_EVENT_OFF);
+        r = loop_timer_init(&listeners->rest_timer, server->loop, on_rest_timer, listeners);
 
         for (size_t i = 0; i < passed->n_sockets && r >= 0; i++) {
                 struct passed_socket *socket = &passed->sockets[i];
@@ -179,7 +175,7 @@ struct listeners *listeners_free(struct listeners *listeners) {
         if (!listeners)
                 return NULL;
 
-        sd_event_source_disable_unref(listeners->rest_timer);
+        loop_timer_release(&listeners->rest_timer);
         for (size_t i = 0; i < listeners->n_listeners; i++) {
                 sd_event_source_disable_unref(listeners->listeners[i].source);
                 (void) close(listeners->listeners[i].fd);

@@ -18,6 +18,7 @@
 #include "base/printable.h"
 #include "custody/disposal.h"
 #include "daemon/limits.h"
+#include "daemon/timer.h"
 #include "handover/handover.h"
 #include "handover/passed.h"
 #include "scached/listeners.h"
@@ -25,9 +26,6 @@
 
 /* How many entries whose end has come are let go of before agents get a turn. */
 #define EXPIRE_BATCH 256
-
-/* How much later than asked for a timer of ours may come. */
-#define TIMER_ACCURACY_US USEC_PER_MSEC
 
 /* How long agents that are in the middle of something may take to get to the end of it when we leave. */
 #define LEAVING_TIME_US (UINT64_C(500) * USEC_PER_MSEC)
@@ -42,14 +40,12 @@ struct service {
         struct passed *passed;
         struct listeners *listeners; /* NULL while leaving */
         sd_event *event;
-        sd_event_source *expiry_timer;
-        sd_event_source *statistics_timer;
-        sd_event_source *idle_timer;
-        sd_event_source *leaving_timer;
-        uint64_t expiry_at_us;  /* USEC_INFINITY while the timer is off */
+        struct loop_timer expiry_timer;
+        struct loop_timer statistics_timer;
+        struct loop_timer idle_timer;
+        struct loop_timer leaving_timer;
         uint64_t idle_since_us; /* 0 while there is something to stay for */
-        bool idle_timer_is_set;
-        time_t limit_told_for; /* which interval of the statistics */
+        time_t limit_told_for;  /* which interval of the statistics */
         uint64_t bindings_let_go;
         bool expiry_is_behind;
         bool is_leaving;
@@ -100,12 +96,6 @@ static struct cache_limits cache_limits_of(const struct settings *settings, cons
         return (struct cache_limits){ .connections = limits->connections, .bytes = settings->memory_limit };
 }
 
-_cold_ static void set_timer(struct service *service, sd_event_source *timer, uint64_t at_us) {
-        (void) sd_event_source_set_time(timer, at_us);
-        (void) sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
-        loop_touch(service->server.loop);
-}
-
 static bool is_idle(const struct service *service) {
         const struct cache_counts *counts = cache_counts(service->server.cache);
 
@@ -123,13 +113,13 @@ _cold_ static void leave(struct service *service, const char *why) {
         (void) sd_notify(false, "STOPPING=1\nSTATUS=Leaving.");
         service->is_leaving = true;
         service->listeners = listeners_free(service->listeners);
-        set_timer(service, service->leaving_timer, usec_add(clock_now(CLOCK_BOOTTIME), LEAVING_TIME_US));
+        loop_timer_set(&service->leaving_timer, usec_add(clock_now(CLOCK_BOOTTIME), LEAVING_TIME_US));
 }
 
-static int on_leaving_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+static void on_leaving_timer(void *userdata) {
         struct service *service = userdata;
 
-        return sd_event_exit(service->event, EX_OK);
+        (void) sd_event_exit(service->event, EX_OK);
 }
 
 static void note_idle(struct service *service) {
@@ -142,23 +132,19 @@ static void note_idle(struct service *service) {
 
         if (service->idle_since_us == 0)
                 service->idle_since_us = loop_now(service->server.loop);
-        if (!service->idle_timer_is_set) {
-                service->idle_timer_is_set = true;
-                set_timer(service, service->idle_timer, usec_add(service->idle_since_us, max_idle_us));
-        }
+        if (!loop_timer_is_set(&service->idle_timer))
+                loop_timer_set(&service->idle_timer, usec_add(service->idle_since_us, max_idle_us));
 }
 
-static int on_idle_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+static void on_idle_timer(void *userdata) {
         struct service *service = userdata;
         uint64_t max_idle_us = service->server.settings->max_idle_us;
 
         /* Whoever came and went since has moved the time at which this began. An agent that connects from here on
          * waits in the service manager's socket, which starts us again. */
-        service->idle_timer_is_set = false;
         if (service->idle_since_us > 0 &&
                 clock_now(CLOCK_BOOTTIME) >= usec_add(service->idle_since_us, max_idle_us))
                 leave(service, "idle, with nothing parked");
-        return 0;
 }
 
 /* Let go of what has ended, and set the timer for what ends next. It is only ever moved to an earlier time: when an
@@ -167,8 +153,8 @@ static void expire(struct service *service) {
         struct server *server = &service->server;
         uint64_t next_us = cache_next_deadline(server->cache);
 
-        /* The timer comes in time, or is on. */
-        if (next_us >= service->expiry_at_us && !service->expiry_is_behind)
+        /* The timer comes in time, or nothing ends. */
+        if (next_us >= service->expiry_timer.at_us && !service->expiry_is_behind)
                 return;
 
         service->expiry_is_behind = false;
@@ -178,18 +164,12 @@ static void expire(struct service *service) {
                 next_us = cache_next_deadline(server->cache);
         }
 
-        if (next_us < service->expiry_at_us && !service->expiry_is_behind) {
-                service->expiry_at_us = next_us;
-                set_timer(service, service->expiry_timer, next_us);
-        }
+        if (next_us < service->expiry_timer.at_us && !service->expiry_is_behind)
+                loop_timer_set(&service->expiry_timer, next_us);
 }
 
-static int on_expiry_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
-        struct service *service = userdata;
-
-        /* That it came is all that is needed: expire() follows in this round. */
-        service->expiry_at_us = USEC_INFINITY;
-        return 0;
+/* That it came is all that is needed: expire() follows in this round. */
+static void on_expiry_timer(_unused_ void *userdata) {
 }
 
 /* Say once in each interval of the statistics that a limit was reached; how often is in them. */
@@ -233,13 +213,16 @@ static uint64_t on_round(void *userdata) {
         return is_behind ? 0 : wait_us;
 }
 
-static int on_statistics_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+static void set_statistics_timer(struct service *service) {
+        loop_timer_set(&service->statistics_timer,
+                usec_add(clock_now(CLOCK_BOOTTIME), service->server.settings->status_update_time_us));
+}
+
+static void on_statistics_timer(void *userdata) {
         struct service *service = userdata;
 
         statistics_report(&service->server.statistics, service->server.journal, time(NULL));
-        (void) sd_event_source_set_time(
-                source, usec_add(usec, service->server.settings->status_update_time_us));
-        return 0;
+        set_statistics_timer(service);
 }
 
 static int on_leave_signal(
@@ -317,11 +300,26 @@ static int start_watchdog(struct service *service) {
         return sd_event_set_watchdog(service->event, true);
 }
 
-static int add_timer(struct service *service, sd_event_source **ret, sd_event_time_handler_t fn) {
-        int r;
+static int make_timers(struct service *service) {
+        const struct {
+                struct loop_timer *timer;
+                loop_timer_fn fn;
+        } timers[] = {
+                { &service->expiry_timer, on_expiry_timer },
+                { &service->statistics_timer, on_statistics_timer },
+                { &service->idle_timer, on_idle_timer },
+                { &service->leaving_timer, on_leaving_timer },
+        };
 
-        r = sd_event_add_time(service->event, ret, CLOCK_BOOTTIME, 0, TIMER_ACCURACY_US, fn, service);
-        return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
+        for (size_t i = 0; i < ELEMENTSOF(timers); i++) {
+                int r = loop_timer_init(timers[i].timer, service->server.loop, timers[i].fn, service);
+
+                if (r < 0)
+                        return r;
+        }
+
+        set_statistics_timer(service);
+        return 0;
 }
 
 static int add_signals(struct service *service) {
@@ -390,20 +388,7 @@ static int start(struct service *service) {
         r = status_new(&server->status, server);
         if (r < 0)
                 return r;
-        r = add_timer(service, &service->expiry_timer, on_expiry_timer);
-        if (r < 0)
-                return r;
-        r = add_timer(service, &service->idle_timer, on_idle_timer);
-        if (r < 0)
-                return r;
-        r = add_timer(service, &service->leaving_timer, on_leaving_timer);
-        if (r < 0)
-                return r;
-        r = sd_event_add_time_relative(service->event, &service->statistics_timer, CLOCK_BOOTTIME,
-                server->settings->status_update_time_us, 0, on_statistics_timer, service);
-        if (r < 0)
-                return r;
-        r = sd_event_source_set_enabled(service->statistics_timer, SD_EVENT_ON);
+        r = make_timers(service);
         if (r < 0)
                 return r;
         r = add_signals(service);
@@ -466,10 +451,10 @@ static void stop(struct service *service) {
         cache_free(server->cache);
         disposal_free(server->disposal);
         wire_buffer_release(&server->scratch);
-        sd_event_source_disable_unref(service->expiry_timer);
-        sd_event_source_disable_unref(service->idle_timer);
-        sd_event_source_disable_unref(service->leaving_timer);
-        sd_event_source_disable_unref(service->statistics_timer);
+        loop_timer_release(&service->expiry_timer);
+        loop_timer_release(&service->statistics_timer);
+        loop_timer_release(&service->idle_timer);
+        loop_timer_release(&service->leaving_timer);
         loop_free(server->loop);
         sd_event_unref(service->event);
         settings_free(server->settings);
@@ -483,7 +468,6 @@ int service_run(struct journal *journal, const struct service_options *options, 
                         .scratch = WIRE_BUFFER_INIT(SCRATCH_MAX),
                 },
                 .options = options,
-                .expiry_at_us = USEC_INFINITY,
         };
         int r;
 

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/printable.h"
+#include "daemon/timer.h"
 
 /* `systemctl status` is told no more often than this. */
 #define STATUS_INTERVAL_US USEC_PER_SEC
@@ -20,8 +21,7 @@
 
 struct status {
         struct server *server;
-        sd_event_source *timer;
-        bool is_due;       /* the timer runs */
+        struct loop_timer timer;
         uint64_t looks[4]; /* of what was last looked at */
         char told[STATUS_MAX];
 };
@@ -55,12 +55,8 @@ static void tell(struct status *status) {
         (void) sd_notifyf(false, "STATUS=%s", text);
 }
 
-static int on_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
-        struct status *status = userdata;
-
-        status->is_due = false;
-        tell(status);
-        return 0;
+static void on_timer(void *userdata) {
+        tell(userdata);
 }
 
 int status_new(struct status **ret, struct server *server) {
@@ -72,10 +68,7 @@ int status_new(struct status **ret, struct server *server) {
                 return -ENOMEM;
 
         status->server = server;
-        r = sd_event_add_time(loop_event(server->loop), &status->timer, CLOCK_BOOTTIME, 0, USEC_PER_MSEC,
-                on_timer, status);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(status->timer, SD_EVENT_OFF);
+        r = loop_timer_init(&status->timer, server->loop, on_timer, status);
         if (r < 0) {
                 status_free(status);
                 return r;
@@ -89,7 +82,7 @@ struct status *status_free(struct status *status) {
         if (!status)
                 return NULL;
 
-        sd_event_source_disable_unref(status->timer);
+        loop_timer_release(&status->timer);
         free(status);
         return NULL;
 }
@@ -100,7 +93,7 @@ void status_touch(struct status *status) {
         const struct cache_counts *counts;
         uint64_t looks[ELEMENTSOF(status->looks)];
 
-        if (status->is_due)
+        if (loop_timer_is_set(&status->timer))
                 return;
 
         counts = cache_counts(server->cache);
@@ -113,11 +106,5 @@ void status_touch(struct status *status) {
                 return;
         memcpy(status->looks, looks, sizeof(looks));
 
-        if (sd_event_source_set_time(
-                    status->timer, usec_add(loop_now(status->server->loop), STATUS_INTERVAL_US)) < 0 ||
-                sd_event_source_set_enabled(status->timer, SD_EVENT_ONESHOT) < 0)
-                return;
-
-        status->is_due = true;
-        loop_touch(status->server->loop);
+        loop_timer_set(&status->timer, usec_add(loop_now(server->loop), STATUS_INTERVAL_US));
 }
