@@ -304,7 +304,6 @@ static int save(struct agent *agent, enum request request, const struct wire_lis
                 .deadline_us = usec_add(loop_now(server->loop), ttl_us),
                 .fd = passing->fd,
         };
-        struct connection *connection;
         int r;
 
         switch (passing->passed) {
@@ -334,16 +333,9 @@ static int save(struct agent *agent, enum request request, const struct wire_lis
                         return refuse_exhausted(agent, request, details.endpoint, r);
         }
 
-        r = cache_save_endpoint(server->cache, &details, &connection);
+        r = custody_save(server->custody, &details);
         if (r < 0)
                 return refuse_exhausted(agent, request, details.endpoint, r);
-
-        r = custody_park(server->custody, connection);
-        if (r < 0) {
-                cache_remove(server->cache, connection);
-                connection_free(connection);
-                return refuse_exhausted(agent, request, details.endpoint, r);
-        }
         (void) steal_fd(&passing->fd);
         server->statistics.total.connections_saved++;
 

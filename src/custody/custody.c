@@ -170,8 +170,24 @@ int custody_check(int fd) {
         return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 ? -errno : 0;
 }
 
-int custody_park(struct custody *custody, struct connection *connection) {
+static int watch(struct custody *custody, struct connection *connection) {
         return loop_add(custody->loop, connection->fd, LOOP_CONNECTION, connection, PARKED_EVENTS);
+}
+
+int custody_save(struct custody *custody, const struct connection_details *details) {
+        struct connection *connection;
+        int r;
+
+        r = cache_save_endpoint(custody->cache, details, &connection);
+        if (r < 0)
+                return r;
+
+        r = watch(custody, connection);
+        if (r < 0) {
+                cache_remove(custody->cache, connection);
+                connection_free(connection);
+        }
+        return r;
 }
 
 void custody_lend(struct custody *custody, struct connection *connection) {
@@ -185,7 +201,7 @@ void custody_give(struct custody *custody, struct connection *connection) {
 
 void custody_take_back(struct custody *custody, struct connection *connection) {
         custody->statistics->total.connections_returned++;
-        if (custody_park(custody, connection) < 0) {
+        if (watch(custody, connection) < 0) {
                 cache_give(custody->cache, connection);
                 close_at_once(connection);
                 return;

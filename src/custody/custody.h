@@ -7,7 +7,7 @@
 #include "daemon/loop.h"
 
 /* The custody owns the descriptor of every connection it has, and is the one place where a connection's descriptor is
- * closed. A connection is in its care from custody_park() until custody_release() or until it lets go of it. */
+ * closed. A connection is in its care from custody_save() until custody_release() or until it lets go of it. */
 
 struct custody;
 
@@ -22,9 +22,10 @@ struct custody *custody_free(struct custody *custody);
 /* Is this descriptor one that may be parked, that is, a socket? Returns 0, -ENOTSOCK, or another negative errno. */
 int custody_check(int fd);
 
-/* Take care of a connection that was just saved; it leaves the cache when its peer hangs up or speaks. Returns
- * negative errno if the kernel cannot watch it; the descriptor stays the caller's then. */
-int custody_park(struct custody *custody, struct connection *connection);
+/* Save a connection into the cache and take care of it: it leaves the cache when its peer hangs up or speaks. At a limit,
+ * others depart. Returns negative errno if there is no memory or the kernel cannot watch it; then it is not in the cache, and
+ * the descriptor stays the caller's. */
+int custody_save(struct custody *custody, const struct connection_details *details);
 
 /* A lent connection is no longer watched. Its descriptor is still ours to close. */
 void custody_lend(struct custody *custody, struct connection *connection);

@@ -314,9 +314,7 @@ static struct record *find_record(const struct taking *taking, uint64_t cookie) 
 }
 
 static int take_connection(struct taking *taking, int fd) {
-        struct server *server = taking->server;
         struct index_connection connection;
-        struct connection *parked;
         struct record *record;
         struct slice bytes;
         uint64_t cookie;
@@ -334,16 +332,7 @@ static int take_connection(struct taking *taking, int fd) {
         bytes = record->bytes;
         (void) index_next_connection(&bytes, &connection);
         connection.details.fd = fd;
-        r = cache_save_endpoint(server->cache, &connection.details, &parked);
-        if (r < 0)
-                return r;
-
-        r = custody_park(server->custody, parked);
-        if (r < 0) {
-                cache_remove(server->cache, parked);
-                connection_free(parked);
-        }
-        return r;
+        return custody_save(taking->server->custody, &connection.details);
 }
 
 static void on_descriptor(void *userdata, int fd) {
