@@ -11,8 +11,9 @@
 #include "agents/exchange.h"
 #include "agents/server.h"
 #include "base/cleanup.h"
-#include "custody/custody.h"
+#include "custody/descriptor.h"
 #include "custody/disposal.h"
+#include "custody/watch.h"
 
 /* How many bytes to ask for at once. Most requests are shorter. */
 #define RECEIVE_SIZE ((size_t) 1024)
@@ -195,7 +196,7 @@ static void keep_passing(struct agent *agent, struct wire_passing *passing) {
         struct disposal *disposal = agent->server->disposal;
 
         /* At once, so that agents cannot first collect, and then let go of, more than the disposal takes. */
-        if (passing->fd >= 0 && custody_check(passing->fd) < 0)
+        if (passing->fd >= 0 && descriptor_check(passing->fd) < 0)
                 disposal_close(disposal, steal_fd(&passing->fd));
 
         if (agent->passing.passed != WIRE_PASSED_NONE) {

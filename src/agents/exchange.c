@@ -9,7 +9,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/printable.h"
-#include "custody/custody.h"
+#include "custody/watch.h"
 
 /* Every exchange of scache-protocol(7), the names and the status values of which are Postfix's (scache_clnt.c,
  * scache.c), those of the one-trip forms ours. */

@@ -4,8 +4,8 @@
 #include <sys/types.h>
 
 #include "cache/cache.h"
-#include "custody/custody.h"
 #include "custody/statistics.h"
+#include "custody/watch.h"
 #include "daemon/journal.h"
 #include "daemon/loop.h"
 #include "settings/settings.h"

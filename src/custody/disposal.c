@@ -6,10 +6,10 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "custody/descriptor.h"
 
 /* A thread makes one call. Sanitizers and a large thread-local storage want some of its stack, too. */
 #define STACK_SIZE ((size_t) 128 * 1024)
@@ -90,17 +90,10 @@ struct disposal *disposal_free(struct disposal *disposal) {
 }
 
 void disposal_close(struct disposal *disposal, int fd) {
-        static const struct linger off = {};
         struct place *place = disposal->places;
 
-        if (fd < 0)
+        if (fd < 0 || descriptor_close_socket(fd) >= 0)
                 return;
-
-        /* The sender may have closed its own copy already: then this is the last one. */
-        if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off)) >= 0 || errno != ENOTSOCK) {
-                (void) close(fd);
-                return;
-        }
 
         while (atomic_load(&place->fd) >= 0) {
                 place++;

@@ -35,6 +35,7 @@ struct statistics {
         struct statistics_counters total;
         struct statistics_counters reported; /* as of the last lines in the journal */
         time_t interval_start;
+        uint64_t agents; /* connected; this one is of this process alone */
         /* Most at the same time in this interval. */
         uint64_t max_destinations;
         uint64_t max_endpoints;

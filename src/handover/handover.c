@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -14,7 +13,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/printable.h"
-#include "custody/custody.h"
+#include "custody/descriptor.h"
 #include "handover/index.h"
 #include "handover/parcels.h"
 #include "handover/passed.h"
@@ -31,13 +30,6 @@
 #endif
 
 #define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
-
-/* SO_COOKIE tells a socket from all others that ever were in this boot. */
-static int cookie_of(int fd, uint64_t *ret) {
-        socklen_t size = sizeof(*ret);
-
-        return getsockopt(fd, SOL_SOCKET, SO_COOKIE, ret, &size) < 0 ? -errno : 0;
-}
 
 /* What is parked, as it goes into the index. */
 struct inventory {
@@ -118,7 +110,7 @@ static void put_connection(struct index_writer *writer, const struct connection 
         };
         int r;
 
-        r = cookie_of(connection->fd, &record.cookie);
+        r = descriptor_identity(connection->fd, &record.cookie);
         if (r < 0)
                 writer->error = r;
         index_put_connection(writer, &record);
@@ -320,7 +312,7 @@ static int take_connection(struct taking *taking, int fd) {
         uint64_t cookie;
         int r;
 
-        r = cookie_of(fd, &cookie);
+        r = descriptor_identity(fd, &cookie);
         if (r < 0)
                 return r;
 
@@ -339,7 +331,7 @@ static void on_descriptor(void *userdata, int fd) {
         struct taking *taking = userdata;
 
         if (take_connection(taking, fd) < 0) {
-                custody_close(fd);
+                descriptor_close(fd);
                 taking->n_closed++;
         } else
                 taking->n_taken++;

@@ -14,6 +14,7 @@
 #include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "custody/descriptor.h"
 #include "daemon/timer.h"
 #include "handover/passed.h"
 
@@ -148,7 +149,7 @@ int listeners_new(struct listeners **ret, struct server *server, struct passed *
                         journal_say(server->journal, SOCKET_UNKNOWN, NULL,
                                 "Closed a socket named \"%s\" that was passed at start: %s.", socket->name,
                                 why);
-                        custody_close(steal_fd(&socket->fd));
+                        descriptor_close(steal_fd(&socket->fd));
                         continue;
                 }
 

@@ -1,12 +1,11 @@
-/* custody: care for the descriptors of parked connections: is the peer alive, and a goodbye at the end */
+/* custody: the connections in our care: saved, watched while they are parked, lent, given, and let go */
 #pragma once
 
 #include "cache/cache.h"
 #include "custody/statistics.h"
-#include "daemon/journal.h"
 #include "daemon/loop.h"
 
-/* The custody owns the descriptor of every connection it has, and is the one place where a connection's descriptor is
+/* The custody owns the descriptor of every connection that it has, and is the one place where a connection's descriptor is
  * closed. A connection is in its care from custody_save() until custody_release() or until it lets go of it. */
 
 struct custody;
@@ -18,9 +17,6 @@ int custody_new(struct custody **ret, struct loop *loop, struct cache *cache, st
 
 /* Close what is left and free. */
 struct custody *custody_free(struct custody *custody);
-
-/* Is this descriptor one that may be parked, that is, a socket? Returns 0, -ENOTSOCK, or another negative errno. */
-int custody_check(int fd);
 
 /* Save a connection into the cache and take care of it: it leaves the cache when its peer hangs up or speaks. At a limit,
  * others depart. Returns negative errno if there is no memory or the kernel cannot watch it; then it is not in the cache, and
@@ -40,15 +36,9 @@ void custody_take_back(struct custody *custody, struct connection *connection);
  * even who closes the last copy will have to wait for the peer: SO_LINGER is off. */
 void custody_release(struct custody *custody, struct connection *connection);
 
-/* Close the descriptor of a connection that never was in our care. */
-void custody_close(int fd);
-
 /* Let go of what departed from the cache, politely; not of so much at once that agents would notice. Returns whether
  * there is more to let go of. */
 bool custody_let_go(struct custody *custody);
-
-/* Wait no longer for the peer that has had most time to hang up. Returns false if none is waited for. */
-bool custody_hurry(struct custody *custody);
 
 /* Something found no descriptor or memory: let the connection nearest to its end go, and wait for one peer less. Returns whether
  * there was any. */

@@ -1,0 +1,143 @@
+#include "custody/watch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+#include "custody/descriptor.h"
+#include "custody/farewell.h"
+
+/* How many connections are let go of at once. */
+#define LET_GO_BATCH 256
+
+/* A parked peer has nothing to say: whatever comes means that the connection is not what it was. Urgent data is no
+ * exception, and comes without EPOLLIN. */
+#define PARKED_EVENTS (EPOLLIN | EPOLLPRI | EPOLLRDHUP)
+
+struct custody {
+        struct loop *loop;
+        struct cache *cache;
+        struct statistics *statistics;
+        struct farewells farewells;
+};
+
+static void on_ready(void *userdata, void *object, uint32_t events) {
+        struct custody *custody = userdata;
+        struct connection *connection = object;
+
+        if (connection->state == CONNECTION_PARKED) {
+                custody->statistics->total.connections_dead++;
+                custody_release(custody, connection);
+        } else
+                farewells_ready(&custody->farewells, connection, events);
+}
+
+int custody_new(struct custody **ret, struct loop *loop, struct cache *cache, struct statistics *statistics,
+        size_t leaving_max) {
+        struct custody *custody;
+        int r;
+
+        custody = calloc(1, sizeof(*custody));
+        if (!custody)
+                return -ENOMEM;
+
+        custody->loop = loop;
+        custody->cache = cache;
+        custody->statistics = statistics;
+        r = farewells_init(&custody->farewells, loop, statistics, leaving_max);
+        if (r < 0) {
+                custody_free(custody);
+                return r;
+        }
+
+        loop_on_ready(loop, LOOP_CONNECTION, on_ready, custody);
+        *ret = custody;
+        return 0;
+}
+
+struct custody *custody_free(struct custody *custody) {
+        if (!custody)
+                return NULL;
+
+        farewells_release(&custody->farewells);
+        free(custody);
+        return NULL;
+}
+
+static int watch(struct custody *custody, struct connection *connection) {
+        return loop_add(custody->loop, connection->fd, LOOP_CONNECTION, connection, PARKED_EVENTS);
+}
+
+int custody_save(struct custody *custody, const struct connection_details *details) {
+        struct connection *connection;
+        int r;
+
+        r = cache_save_endpoint(custody->cache, details, &connection);
+        if (r < 0)
+                return r;
+
+        r = watch(custody, connection);
+        if (r < 0) {
+                cache_remove(custody->cache, connection);
+                connection_free(connection);
+        }
+        return r;
+}
+
+void custody_lend(struct custody *custody, struct connection *connection) {
+        loop_remove(custody->loop, connection->fd, connection);
+}
+
+void custody_give(struct custody *custody, struct connection *connection) {
+        cache_give(custody->cache, connection);
+        descriptor_close(connection->fd);
+        connection_free(connection);
+}
+
+void custody_take_back(struct custody *custody, struct connection *connection) {
+        custody->statistics->total.connections_returned++;
+        if (watch(custody, connection) < 0)
+                custody_give(custody, connection);
+        else
+                cache_take_back(custody->cache, connection, loop_now(custody->loop));
+}
+
+void custody_release(struct custody *custody, struct connection *connection) {
+        cache_remove(custody->cache, connection);
+        farewells_skip(&custody->farewells, connection);
+}
+
+static void count_departure(struct statistics_counters *total, enum departure why) {
+        uint64_t *const counters[_DEPARTURE_MAX] = {
+                [DEPARTURE_EXPIRED] = &total->connections_expired,
+                [DEPARTURE_LIMIT] = &total->connections_evicted,
+                [DEPARTURE_FLUSHED] = &total->connections_flushed,
+        };
+
+        (*counters[why])++;
+}
+
+bool custody_let_go(struct custody *custody) {
+        for (unsigned i = 0; i < LET_GO_BATCH; i++) {
+                struct connection *connection = cache_next_departed(custody->cache);
+
+                if (!connection)
+                        return false;
+
+                count_departure(&custody->statistics->total, (enum departure) connection->departure);
+                farewells_say(&custody->farewells, connection);
+        }
+
+        return true;
+}
+
+bool custody_make_room(struct custody *custody) {
+        bool made_room = cache_let_one_go(custody->cache, DEPARTURE_LIMIT);
+
+        (void) custody_let_go(custody);
+        return farewells_hurry(&custody->farewells) || made_room;
+}
+
+size_t custody_leaving(const struct custody *custody) {
+        return custody->farewells.n_waiting;
+}
