@@ -1,5 +1,7 @@
 #include "daemon/limits.h"
 
+#include <sys/resource.h>
+
 #include "base/cleanup.h"
 
 /* Standard streams, listening sockets, epoll, timers, signals, the journal, the settings while they are read, one more
@@ -16,6 +18,25 @@
 
 #define LEAVING_PART 32
 #define LEAVING_MAX  UINT64_C(1024)
+
+/* So many descriptors there are where that cannot be found out. */
+#define DESCRIPTORS_UNKNOWN UINT64_C(1024)
+
+uint64_t limits_raise(void) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return DESCRIPTORS_UNKNOWN;
+
+        if (limit.rlim_cur < limit.rlim_max) {
+                struct rlimit raised = { limit.rlim_max, limit.rlim_max };
+
+                if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+                        limit = raised;
+        }
+
+        return limit.rlim_cur;
+}
 
 static uint64_t at_least_one(uint64_t n) {
         return MAX(n, UINT64_C(1));

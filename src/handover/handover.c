@@ -9,7 +9,6 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/printable.h"
@@ -17,6 +16,7 @@
 #include "handover/index.h"
 #include "handover/parcels.h"
 #include "handover/passed.h"
+#include "settings/settings.h"
 
 /* One message takes all parcels. Each holds some ten thousand connections. */
 #define PARCELS_MAX 253
@@ -73,8 +73,8 @@ static int compare_bindings(const void *a, const void *b) {
                 binding_deadline(*(const struct binding *const *) b)->at_us);
 }
 
-static int take_inventory(const struct server *server, struct inventory *inventory) {
-        const struct cache_counts *counts = cache_counts(server->cache);
+static int take_inventory(const struct cache *cache, struct inventory *inventory) {
+        const struct cache_counts *counts = cache_counts(cache);
         struct cache_cursor connections = {}, bindings = {};
 
         inventory->connections = calloc(counts->connections + 1, sizeof(struct connection *));
@@ -84,8 +84,8 @@ static int take_inventory(const struct server *server, struct inventory *invento
         if (!inventory->connections || !inventory->fds || !inventory->packed || !inventory->bindings)
                 return -ENOMEM;
 
-        (void) cache_walk_connections(server->cache, &connections, SIZE_MAX, add_connection, inventory);
-        (void) cache_walk_bindings(server->cache, &bindings, SIZE_MAX, add_binding, inventory);
+        (void) cache_walk_connections(cache, &connections, SIZE_MAX, add_connection, inventory);
+        (void) cache_walk_bindings(cache, &bindings, SIZE_MAX, add_binding, inventory);
         qsort(inventory->connections, inventory->n_connections, sizeof(struct connection *),
                 compare_connections);
         qsort(inventory->bindings, inventory->n_bindings, sizeof(const struct binding *), compare_bindings);
@@ -156,12 +156,12 @@ static int sealed_file(struct slice bytes) {
         return steal_fd(&fd);
 }
 
-static int make_index(const struct server *server, const struct inventory *inventory) {
+static int make_index(const struct statistics *statistics, const struct inventory *inventory) {
         _cleanup_(index_release) struct index_writer writer = {};
         struct slice bytes;
         int r;
 
-        index_begin(&writer, &server->statistics);
+        index_begin(&writer, statistics);
         for (size_t i = 0; i < inventory->n_connections; i++)
                 if (inventory->packed[i])
                         put_connection(&writer, inventory->connections[i]);
@@ -203,20 +203,20 @@ static void close_parcels(const int parcels[], size_t n) {
 }
 
 /* Store what is in the inventory. RET_KEPT is how many connections are out of our hands after that. */
-static int save(struct server *server, struct inventory *inventory, size_t *ret_kept) {
+static int save(const struct handover *handover, struct inventory *inventory, size_t *ret_kept) {
         _cleanup_(closep) int index_fd = -1;
         int parcels[PARCELS_MAX];
         size_t n_parcels;
         int r;
 
         *ret_kept = 0;
-        r = take_inventory(server, inventory);
+        r = take_inventory(handover->cache, inventory);
         if (r < 0)
                 return r;
 
         n_parcels = parcels_pack(
                 inventory->fds, inventory->n_connections, parcels, parcels_allowed(), inventory->packed);
-        index_fd = make_index(server, inventory);
+        index_fd = make_index(handover->statistics, inventory);
         r = index_fd < 0 ? index_fd : store(index_fd, parcels, n_parcels);
         close_parcels(parcels, n_parcels);
         if (r < 0)
@@ -224,14 +224,14 @@ static int save(struct server *server, struct inventory *inventory, size_t *ret_
 
         for (size_t i = 0; i < inventory->n_connections; i++)
                 if (inventory->packed[i]) {
-                        custody_release(server->custody, inventory->connections[i]);
+                        custody_release(handover->custody, inventory->connections[i]);
                         (*ret_kept)++;
                 }
         return 0;
 }
 
-void handover_save(struct server *server) {
-        const struct cache_counts *counts = cache_counts(server->cache);
+void handover_save(const struct handover *handover) {
+        const struct cache_counts *counts = cache_counts(handover->cache);
         _cleanup_(inventory_deinit) struct inventory inventory = {};
         size_t n_kept;
         int r;
@@ -239,13 +239,13 @@ void handover_save(struct server *server) {
         if (!getenv("NOTIFY_SOCKET") || counts->connections + counts->bindings == 0)
                 return;
 
-        r = save(server, &inventory, &n_kept);
+        r = save(handover, &inventory, &n_kept);
         if (r < 0)
-                journal_say(server->journal, NOT_KEPT, NULL,
+                journal_say(handover->journal, NOT_KEPT, NULL,
                         "Could not keep what is parked, %zu connection%s, for the next start: %s.",
                         (size_t) counts->connections, plural(counts->connections), strerror(-r));
         else
-                journal_say(server->journal, KEPT, NULL,
+                journal_say(handover->journal, KEPT, NULL,
                         "Left %zu connection%s and %zu binding%s for the next start, %zu could not be kept.",
                         n_kept, plural(n_kept), inventory.n_bindings, plural(inventory.n_bindings),
                         (size_t) counts->connections);
@@ -259,7 +259,7 @@ struct record {
 };
 
 struct taking {
-        struct server *server;
+        const struct handover *handover;
         struct record *records; /* by cookie, and by id where a socket was saved more than once */
         size_t n_records;
         size_t n_taken;
@@ -324,7 +324,7 @@ static int take_connection(struct taking *taking, int fd) {
         bytes = record->bytes;
         (void) index_next_connection(&bytes, &connection);
         connection.details.fd = fd;
-        return custody_save(taking->server->custody, &connection.details);
+        return custody_save(taking->handover->custody, &connection.details);
 }
 
 static void on_descriptor(void *userdata, int fd) {
@@ -342,17 +342,17 @@ static void on_descriptor(void *userdata, int fd) {
 static void after_descriptors(void *userdata) {
         struct taking *taking = userdata;
 
-        while (custody_let_go(taking->server->custody))
+        while (custody_let_go(taking->handover->custody))
                 ;
 }
 
-static int take_bindings(struct server *server, const struct index *index, size_t *ret_taken) {
+static int take_bindings(struct cache *cache, const struct index *index, size_t *ret_taken) {
         struct slice rest = index->bindings;
         struct binding_details binding;
         int r = 0;
 
         for (*ret_taken = 0; r >= 0 && index_next_binding(&rest, &binding); (*ret_taken)++)
-                r = cache_save_destination(server->cache, &binding);
+                r = cache_save_destination(cache, &binding);
         return r;
 }
 
@@ -402,9 +402,9 @@ static int open_index(struct taking *taking, struct slice bytes, struct index *r
         return r < 0 ? r : make_records(taking, ret);
 }
 
-void handover_take(struct server *server, struct passed *passed) {
+void handover_take(const struct handover *handover, struct passed *passed) {
         _cleanup_(unmap_index) struct slice bytes = {};
-        struct taking taking = { .server = server };
+        struct taking taking = { .handover = handover };
         struct index index = {};
         size_t n_bindings = 0, n_lost;
         int r, q = 0;
@@ -420,21 +420,21 @@ void handover_take(struct server *server, struct passed *passed) {
         if (r >= 0)
                 r = open_index(&taking, bytes, &index);
         if (r >= 0)
-                server->statistics = index.statistics;
+                *handover->statistics = index.statistics;
 
         n_lost = parcels_unpack(
                 passed->parcel_fds, passed->n_parcels, on_descriptor, after_descriptors, &taking);
         if (r >= 0)
-                q = take_bindings(server, &index, &n_bindings);
-        statistics_note(&server->statistics, cache_counts(server->cache));
+                q = take_bindings(handover->cache, &index, &n_bindings);
+        statistics_note(handover->statistics, cache_counts(handover->cache));
         free(taking.records);
 
         if (r < 0)
-                journal_say(server->journal, INDEX_REFUSED, NULL,
+                journal_say(handover->journal, INDEX_REFUSED, NULL,
                         "Closed %zu connection%s kept across the restart: the index cannot be used, %s.",
                         taking.n_closed + n_lost, plural(taking.n_closed + n_lost), refusal(r));
         else
-                journal_say(server->journal, TAKEN_OVER, NULL,
+                journal_say(handover->journal, TAKEN_OVER, NULL,
                         "Took over %zu connection%s and %zu binding%s, lost %zu%s%s.", taking.n_taken,
                         plural(taking.n_taken), n_bindings, plural(n_bindings), taking.n_closed + n_lost,
                         q < 0 ? ": " : "", q < 0 ? strerror(-q) : "");

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -71,25 +70,8 @@ int service_load_settings(
         return settings_load(&request, on_settings_report, journal, ret);
 }
 
-/* As many descriptors as the machine allows. */
-static uint64_t raise_descriptor_limit(void) {
-        struct rlimit limit;
-
-        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-                return 1024;
-
-        if (limit.rlim_cur < limit.rlim_max) {
-                struct rlimit raised = { limit.rlim_max, limit.rlim_max };
-
-                if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-                        limit = raised;
-        }
-
-        return limit.rlim_cur;
-}
-
 static struct limits current_limits(const struct settings *settings) {
-        return limits_share(raise_descriptor_limit(), settings->connection_limit, settings->agent_limit);
+        return limits_share(limits_raise(), settings->connection_limit, settings->agent_limit);
 }
 
 static struct cache_limits cache_limits_of(const struct settings *settings, const struct limits *limits) {
@@ -359,9 +341,14 @@ static int make_cache(struct service *service, const struct limits *limits) {
         return cache_new(&service->server.cache, &key, &cache_limits);
 }
 
+static struct handover handover_of(struct server *server) {
+        return (struct handover){ server->cache, server->custody, &server->statistics, server->journal };
+}
+
 static int start(struct service *service) {
         struct server *server = &service->server;
         struct limits limits = current_limits(server->settings);
+        struct handover handover;
         int r;
 
         r = passed_new(&service->passed);
@@ -403,7 +390,8 @@ static int start(struct service *service) {
 
         loop_on_round(server->loop, on_round, service);
         server->statistics.interval_start = time(NULL);
-        handover_take(server, service->passed);
+        handover = handover_of(server);
+        handover_take(&handover, service->passed);
 
         /* Last of all: from here on, agents may be there. */
         r = listeners_new(&service->listeners, server, service->passed);
@@ -414,12 +402,13 @@ static int start(struct service *service) {
 /* All that is parked goes to the next process, or, where there is none or it cannot be kept, gets its farewell. */
 static void part_with_everything(struct service *service) {
         struct server *server = &service->server;
+        const struct handover handover = handover_of(server);
         size_t n_parked = (size_t) cache_counts(server->cache)->connections;
 
         /* The next process goes on with what has been reported. Where there is none, this is the last report. */
         if (!service->is_last) {
                 statistics_report(&server->statistics, server->journal, time(NULL));
-                handover_save(server);
+                handover_save(&handover);
         }
 
         /* What came back from agents at the end may have departed already. */
