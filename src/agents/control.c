@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "agents/agents.h"
-#include "agents/entries.h"
+#include "agents/control-pages.h"
 #include "agents/server.h"
 
 #define STATUS_OK  0

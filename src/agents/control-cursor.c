@@ -1,4 +1,4 @@
-#include "agents/cursor.h"
+#include "agents/control-cursor.h"
 
 #include <errno.h>
 #include <inttypes.h>

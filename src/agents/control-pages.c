@@ -1,9 +1,9 @@
-#include "agents/entries.h"
+#include "agents/control-pages.h"
 
 #include <errno.h>
 #include <fnmatch.h>
 
-#include "agents/cursor.h"
+#include "agents/control-cursor.h"
 #include "base/cleanup.h"
 
 /* What one request may come to: entries and places in the table looked at, entries in an answer, bytes of it (of which
