@@ -8,8 +8,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "agents/exchange.h"
-#include "agents/server.h"
 #include "base/cleanup.h"
 #include "custody/descriptor.h"
 #include "custody/disposal.h"
@@ -24,7 +22,8 @@
 /* An input buffer that has grown beyond this goes back when it is empty. */
 #define INPUT_KEPT ((size_t) 4096)
 
-int agent_new(struct agent **ret, struct server *server, int fd, enum dialect dialect) {
+int agent_new(struct agent **ret, const struct agent_context *context, int fd, enum dialect dialect,
+        size_t request_max, size_t answer_max) {
         struct slice greeting = dialect_greeting(dialect);
         struct ucred credentials = { .uid = (uid_t) -1 };
         socklen_t size = sizeof(credentials);
@@ -38,12 +37,12 @@ int agent_new(struct agent **ret, struct server *server, int fd, enum dialect di
         }
 
         *agent = (struct agent){
-                .server = server,
+                .context = context,
                 .fd = fd,
                 .dialect = dialect,
                 .passing.fd = -1,
-                .input = WIRE_BUFFER_INIT(server->settings->request_size_limit + DESCRIPTOR_BYTE),
-                .output = WIRE_BUFFER_INIT(server->scratch.limit),
+                .input = WIRE_BUFFER_INIT(request_max + DESCRIPTOR_BYTE),
+                .output = WIRE_BUFFER_INIT(answer_max),
         };
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0) {
@@ -70,7 +69,7 @@ fail:
 /* The agent has what was sent to it. */
 static void settle_handed(struct agent *agent) {
         if (agent->handed)
-                custody_give(agent->server->custody, STEAL(agent->handed));
+                custody_give(agent->context->custody, STEAL(agent->handed));
 }
 
 struct agent *agent_free(struct agent *agent) {
@@ -78,11 +77,11 @@ struct agent *agent_free(struct agent *agent) {
                 return NULL;
 
         if (agent->handed && agent->handed_is_lost)
-                custody_take_back(agent->server->custody, STEAL(agent->handed));
+                custody_take_back(agent->context->custody, STEAL(agent->handed));
         settle_handed(agent);
         if (agent->lent)
-                custody_take_back(agent->server->custody, agent->lent);
-        disposal_close(agent->server->disposal, agent->passing.fd);
+                custody_take_back(agent->context->custody, agent->lent);
+        disposal_close(agent->context->disposal, agent->passing.fd);
         (void) close(agent->fd);
         wire_buffer_release(&agent->input);
         wire_buffer_release(&agent->output);
@@ -155,7 +154,7 @@ int agent_answer(struct agent *agent, const void *data, size_t size, bool with_l
         return 0;
 }
 
-enum agent_need agent_flush(struct agent *agent) {
+int agent_flush(struct agent *agent) {
         struct wire_buffer *output = &agent->output;
 
         while (wire_buffer_fill(output) > 0) {
@@ -163,10 +162,8 @@ enum agent_need agent_flush(struct agent *agent) {
                 ssize_t n;
 
                 n = wire_send(agent->fd, wire_buffer_head(output), wire_buffer_fill(output), fd);
-                if (n == -EAGAIN)
-                        return AGENT_NEEDS_ROOM;
                 if (n < 0)
-                        return AGENT_NEEDS_END;
+                        return n == -EAGAIN ? 0 : (int) n;
 
                 if (agent->output_has_lent)
                         note_handed(agent);
@@ -175,13 +172,13 @@ enum agent_need agent_flush(struct agent *agent) {
         }
 
         wire_buffer_release(output);
-        return agent_work(agent);
+        return 0;
 }
 
 _cold_ static void endless(struct agent *agent) {
         struct journal_subject subject = agent_subject(agent, (struct slice){});
 
-        journal_say(agent->server->journal, REQUEST_ENDLESS, &subject,
+        journal_say(agent->context->journal, REQUEST_ENDLESS, &subject,
                 "Cut off agent %i of user %u: it sent more than %zu bytes (request_size_limit) without "
                 "ending a list.",
                 (int) agent->pid, agent->uid, agent->input.limit - DESCRIPTOR_BYTE);
@@ -193,7 +190,7 @@ static void discard(void *userdata, int fd) {
 
 /* Keep what was passed with the bytes just read. Two for one unit are as wrong as two at once. */
 static void keep_passing(struct agent *agent, struct wire_passing *passing) {
-        struct disposal *disposal = agent->server->disposal;
+        struct disposal *disposal = agent->context->disposal;
 
         /* At once, so that agents cannot first collect, and then let go of, more than the disposal takes. */
         if (passing->fd >= 0 && descriptor_check(passing->fd) < 0)
@@ -209,8 +206,8 @@ static void keep_passing(struct agent *agent, struct wire_passing *passing) {
         agent->passing_end = wire_buffer_fill(&agent->input);
 }
 
-enum agent_need agent_receive(struct agent *agent) {
-        struct disposal *disposal = agent->server->disposal;
+int agent_receive(struct agent *agent) {
+        struct disposal *disposal = agent->context->disposal;
         struct wire_discarder discarder = { disposal_is_full(disposal) ? NULL : discard, disposal };
         struct wire_buffer *input = &agent->input;
         struct wire_passing passing;
@@ -228,28 +225,28 @@ enum agent_need agent_receive(struct agent *agent) {
                 r = wire_buffer_reserve(input, MIN(RECEIVE_SIZE, left));
                 size = MIN(wire_buffer_room(input), left);
         }
+        if (r == -ENOMEM)
+                return r;
         if (r < 0 || size == 0) {
-                if (r != -ENOMEM)
-                        endless(agent);
-                return AGENT_NEEDS_END;
+                endless(agent);
+                return -EMSGSIZE;
         }
 
         n = wire_receive_with(agent->fd, wire_buffer_tail(input), size, &discarder, &passing);
         if (n == -EAGAIN)
-                return AGENT_NEEDS_INPUT;
+                return 0;
         if (n <= 0) {
                 /* The kernel says so when the agent closed its end with our answer still unread. */
                 agent->handed_is_lost = n == -ECONNRESET;
                 agent->input_ended = true;
-                return agent_work(agent);
+                return 0;
         }
 
         settle_handed(agent);
         wire_buffer_produced(input, (size_t) n);
         if (passing.passed != WIRE_PASSED_NONE)
                 keep_passing(agent, &passing);
-
-        return agent_work(agent);
+        return 0;
 }
 
 /* Take what was passed with the first N bytes of the input. */
@@ -271,66 +268,45 @@ static void consume(struct agent *agent, size_t n) {
                 wire_buffer_release(&agent->input);
 }
 
-/* Work on the unit at the head of the input. Returns 1 if there was one, 0 if not, negative errno if the agent is to be
- * cut off. */
-static int work_once(struct agent *agent) {
-        struct wire_buffer *input = &agent->input;
-        struct wire_passing passing;
-        struct wire_list list;
-        size_t n;
-        int r;
-
-        if (agent->state == AGENT_SAVING) {
-                n = agent->request_size + 1;
-                if (wire_buffer_fill(input) < n)
-                        return 0;
-
-                passing = take_passing(agent, n);
-                list = wire_parser_list(&agent->parser, wire_buffer_head(input));
-                agent->state = AGENT_IDLE;
-                r = exchange_descriptor(agent, &list, &passing);
-        } else {
-                n = wire_parser_feed(&agent->parser, wire_buffer_head(input), wire_buffer_fill(input));
-                if (n == 0)
-                        return 0;
-
-                passing = take_passing(agent, n);
-                list = wire_parser_list(&agent->parser, wire_buffer_head(input));
-                r = exchange_list(agent, &list, &passing);
-        }
-        disposal_close(agent->server->disposal, passing.fd);
-        if (r < 0)
-                return r;
+/* The size of the unit at the head of the input, 0 while it is not complete. */
+static inline size_t unit_size(struct agent *agent) {
+        size_t fill = wire_buffer_fill(&agent->input);
 
         if (agent->state == AGENT_SAVING)
-                agent->request_size = n;
-        else {
-                consume(agent, n);
-                agent->is_served = true;
-        }
-        return 1;
+                return fill > agent->parser.length ? agent->parser.length + DESCRIPTOR_BYTE : 0;
+
+        return fill > 0 ? wire_parser_feed(&agent->parser, wire_buffer_head(&agent->input), fill) : 0;
 }
 
-static bool has_unit(struct agent *agent) {
-        const struct wire_buffer *input = &agent->input;
-
-        if (agent->state == AGENT_SAVING)
-                return wire_buffer_fill(input) > agent->request_size;
-
-        return wire_buffer_fill(input) > 0 &&
-                wire_parser_feed(&agent->parser, wire_buffer_head(input), wire_buffer_fill(input)) > 0;
+/* There is nothing to be worked on now. */
+static enum agent_need at_rest(const struct agent *agent) {
+        return agent->input_ended || agent->output_ended ? AGENT_NEEDS_END : AGENT_NEEDS_INPUT;
 }
 
-enum agent_need agent_work(struct agent *agent) {
-        int r;
-
-        r = work_once(agent);
-        if (r < 0)
-                return AGENT_NEEDS_END;
+enum agent_need agent_next(struct agent *agent, struct agent_unit *ret) {
         if (wire_buffer_fill(&agent->output) > 0)
                 return AGENT_NEEDS_ROOM;
-        if (r > 0 && has_unit(agent))
-                return AGENT_NEEDS_TURN;
 
-        return agent->input_ended || agent->output_ended ? AGENT_NEEDS_END : AGENT_NEEDS_INPUT;
+        ret->size = unit_size(agent);
+        if (ret->size == 0)
+                return at_rest(agent);
+
+        ret->list = wire_parser_list(&agent->parser, wire_buffer_head(&agent->input));
+        ret->passing = take_passing(agent, ret->size);
+        return AGENT_NEEDS_WORK;
+}
+
+enum agent_need agent_done(struct agent *agent, struct agent_unit *unit) {
+        if (unit->passing.fd >= 0)
+                disposal_close(agent->context->disposal, unit->passing.fd);
+
+        /* The request to save stays until its descriptor has come. */
+        if (agent->state != AGENT_SAVING) {
+                consume(agent, unit->size);
+                agent->is_served = true;
+        }
+
+        if (wire_buffer_fill(&agent->output) > 0)
+                return AGENT_NEEDS_ROOM;
+        return unit_size(agent) > 0 ? AGENT_NEEDS_TURN : at_rest(agent);
 }

@@ -1,14 +1,15 @@
 #include "agents/agents.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include "agents/agent.h"
-#include "agents/server.h"
+#include "agents/exchange.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "daemon/timer.h"
 
 /* After a hand-over our copy of the descriptor is kept until the agent shows that it has its own: by what it says next, or,
  * if it says nothing, by what this look at its socket's queue shows. */
@@ -23,17 +24,15 @@ TAILQ_HEAD(agent_list, agent);
 
 struct agents {
         struct server *server;
-        size_t n_agents;
+        struct agent_context context;
         size_t limit;
         struct agent_list by_activity; /* who has said nothing for longest is first */
         struct agent_list by_turn;     /* in line for a turn */
         struct agent_list by_busy;     /* in the middle of an exchange, for longest first */
         struct agent_list by_handing; /* with a connection handed to them and not yet seen to have arrived */
-        sd_event_source *busy_timer;
-        sd_event_source *handing_timer;
+        struct loop_timer busy_timer;
+        struct loop_timer handing_timer;
         uint64_t handing_check_us;
-        bool busy_timer_is_set;
-        bool handing_timer_is_set;
 };
 
 _cold_ static void drop(struct agents *agents, struct agent *agent) {
@@ -44,18 +43,9 @@ _cold_ static void drop(struct agents *agents, struct agent *agent) {
                 TAILQ_REMOVE(&agents->by_busy, agent, by_busy);
         if (agent->is_handing)
                 TAILQ_REMOVE(&agents->by_handing, agent, by_handing);
-        agents->n_agents--;
+        agents->server->statistics.agents--;
         loop_remove(agents->server->loop, agent->fd, agent);
         agent_free(agent);
-}
-
-_cold_ static bool set_timer(struct agents *agents, sd_event_source *timer, uint64_t at_us) {
-        if (sd_event_source_set_time(timer, at_us) < 0 ||
-                sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT) < 0)
-                return false;
-
-        loop_touch(agents->server->loop);
-        return true;
 }
 
 static uint64_t busy_until(const struct agents *agents, const struct agent *agent) {
@@ -77,11 +67,11 @@ static void note_busy(struct agents *agents, struct agent *agent) {
 
         agent->busy_since_us = loop_now(agents->server->loop);
         TAILQ_INSERT_TAIL(&agents->by_busy, agent, by_busy);
-        if (!agents->busy_timer_is_set)
-                agents->busy_timer_is_set = set_timer(agents, agents->busy_timer, busy_until(agents, agent));
+        if (!loop_timer_is_set(&agents->busy_timer))
+                loop_timer_set(&agents->busy_timer, busy_until(agents, agent));
 }
 
-static void note_handing(struct agents *agents, struct agent *agent) {
+static inline void note_handing(struct agents *agents, struct agent *agent) {
         bool is_handing = agent->handed != NULL;
 
         if (is_handing == agent->is_handing)
@@ -95,12 +85,11 @@ static void note_handing(struct agents *agents, struct agent *agent) {
 
         /* The newest are looked at first: they are most likely to have read. */
         TAILQ_INSERT_HEAD(&agents->by_handing, agent, by_handing);
-        if (agents->handing_timer_is_set && agents->handing_check_us == HANDING_CHECK_US)
+        if (loop_timer_is_set(&agents->handing_timer) && agents->handing_check_us == HANDING_CHECK_US)
                 return;
 
         agents->handing_check_us = HANDING_CHECK_US;
-        agents->handing_timer_is_set = set_timer(
-                agents, agents->handing_timer, usec_add(loop_now(agents->server->loop), HANDING_CHECK_US));
+        loop_timer_set(&agents->handing_timer, usec_add(loop_now(agents->server->loop), HANDING_CHECK_US));
 }
 
 static void note_queued(struct agents *agents, struct agent *agent, bool is_queued) {
@@ -136,6 +125,20 @@ static void arrange(struct agents *agents, struct agent *agent, enum agent_need 
         note_handing(agents, agent);
 }
 
+/* Work on one unit of what an agent has sent, unless moving its bytes failed with R, and arrange for what comes next. */
+static void work(struct agents *agents, struct agent *agent, int r) {
+        enum agent_need need = AGENT_NEEDS_END;
+        struct agent_unit unit;
+
+        if (r >= 0)
+                need = agent_next(agent, &unit);
+        if (need == AGENT_NEEDS_WORK) {
+                r = exchange_unit(agents->server, agent, &unit);
+                need = agent_done(agent, &unit);
+        }
+        arrange(agents, agent, r < 0 ? AGENT_NEEDS_END : need);
+}
+
 static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
         struct agents *agents = userdata;
         struct agent *agent = object;
@@ -148,7 +151,7 @@ static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
                 TAILQ_REMOVE(&agents->by_activity, agent, by_activity);
                 TAILQ_INSERT_TAIL(&agents->by_activity, agent, by_activity);
         }
-        arrange(agents, agent, agent->events & EPOLLOUT ? agent_flush(agent) : agent_receive(agent));
+        work(agents, agent, agent->events & EPOLLOUT ? agent_flush(agent) : agent_receive(agent));
 }
 
 uint64_t agents_take_turns(struct agents *agents) {
@@ -162,18 +165,17 @@ uint64_t agents_take_turns(struct agents *agents) {
         while (agent != last) {
                 agent = TAILQ_FIRST(&agents->by_turn);
                 note_queued(agents, agent, false);
-                arrange(agents, agent, agent_work(agent));
+                work(agents, agent, 0);
         }
 
         return TAILQ_EMPTY(&agents->by_turn) ? USEC_INFINITY : 0;
 }
 
-static int on_busy_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+static void on_busy_timer(void *userdata) {
         struct agents *agents = userdata;
         uint64_t now = clock_now(CLOCK_BOOTTIME);
         struct agent *agent;
 
-        agents->busy_timer_is_set = false;
         while ((agent = TAILQ_FIRST(&agents->by_busy)) && busy_until(agents, agent) <= now) {
                 struct journal_subject subject = agent_subject(agent, (struct slice){});
 
@@ -186,16 +188,14 @@ static int on_busy_timer(_unused_ sd_event_source *source, _unused_ uint64_t use
         }
 
         if (agent)
-                agents->busy_timer_is_set = set_timer(agents, agents->busy_timer, busy_until(agents, agent));
-        return 0;
+                loop_timer_set(&agents->busy_timer, busy_until(agents, agent));
 }
 
-static int on_handing_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+static void on_handing_timer(void *userdata) {
         struct agents *agents = userdata;
         struct agent *agent, *last = TAILQ_LAST(&agents->by_handing, agent_list);
         bool is_news = false;
 
-        agents->handing_timer_is_set = false;
         for (unsigned i = 0; i < HANDING_CHECKS && (agent = TAILQ_FIRST(&agents->by_handing)); i++) {
                 agent_check_handed(agent);
                 is_news = is_news || !agent->handed;
@@ -211,20 +211,11 @@ static int on_handing_timer(_unused_ sd_event_source *source, _unused_ uint64_t 
         agents->handing_check_us =
                 is_news ? HANDING_CHECK_US : MIN(2 * agents->handing_check_us, HANDING_CHECK_MAX_US);
         if (!TAILQ_EMPTY(&agents->by_handing))
-                agents->handing_timer_is_set = set_timer(agents, agents->handing_timer,
+                loop_timer_set(&agents->handing_timer,
                         usec_add(clock_now(CLOCK_BOOTTIME), agents->handing_check_us));
-        return 0;
 }
 
-static int add_timer(struct agents *agents, sd_event_source **ret, sd_event_time_handler_t fn) {
-        int r;
-
-        r = sd_event_add_time(
-                loop_event(agents->server->loop), ret, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, fn, agents);
-        return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
-}
-
-int agents_new(struct agents **ret, struct server *server) {
+int agents_new(struct agents **ret, struct server *server, struct disposal *disposal) {
         struct agents *agents;
         int r;
 
@@ -233,14 +224,15 @@ int agents_new(struct agents **ret, struct server *server) {
                 return -ENOMEM;
 
         agents->server = server;
+        agents->context = (struct agent_context){ server->journal, server->custody, disposal };
         TAILQ_INIT(&agents->by_activity);
         TAILQ_INIT(&agents->by_turn);
         TAILQ_INIT(&agents->by_busy);
         TAILQ_INIT(&agents->by_handing);
 
-        r = add_timer(agents, &agents->busy_timer, on_busy_timer);
+        r = loop_timer_init(&agents->busy_timer, server->loop, on_busy_timer, agents);
         if (r >= 0)
-                r = add_timer(agents, &agents->handing_timer, on_handing_timer);
+                r = loop_timer_init(&agents->handing_timer, server->loop, on_handing_timer, agents);
         if (r < 0) {
                 agents_free(agents);
                 return r;
@@ -259,8 +251,8 @@ struct agents *agents_free(struct agents *agents) {
 
         while ((agent = TAILQ_FIRST(&agents->by_activity)))
                 drop(agents, agent);
-        sd_event_source_disable_unref(agents->busy_timer);
-        sd_event_source_disable_unref(agents->handing_timer);
+        loop_timer_release(&agents->busy_timer);
+        loop_timer_release(&agents->handing_timer);
         free(agents);
         return NULL;
 }
@@ -276,7 +268,7 @@ bool agents_drop_one(struct agents *agents) {
         return true;
 }
 
-size_t agents_dismiss(struct agents *agents) {
+uint64_t agents_dismiss(struct agents *agents) {
         struct agent *agent, *next;
 
         for (agent = TAILQ_FIRST(&agents->by_activity); agent; agent = next) {
@@ -285,7 +277,7 @@ size_t agents_dismiss(struct agents *agents) {
                         drop(agents, agent);
         }
 
-        return agents->n_agents;
+        return agents->server->statistics.agents;
 }
 
 int agents_add(struct agents *agents, int fd, enum dialect dialect) {
@@ -293,15 +285,16 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect) {
         struct agent *agent;
         int r;
 
-        while (agents->limit > 0 && agents->n_agents >= agents->limit) {
+        while (agents->limit > 0 && server->statistics.agents >= agents->limit) {
                 journal_say(server->journal, AGENT_LIMIT, NULL,
-                        "As many agents are connected as may be (agent_limit), %zu: the one silent for "
-                        "longest makes room.",
-                        agents->n_agents);
+                        "As many agents are connected as may be (agent_limit), %" PRIu64
+                        ": the one silent for longest makes room.",
+                        server->statistics.agents);
                 agents_drop_one(agents);
         }
 
-        r = agent_new(&agent, server, fd, dialect);
+        r = agent_new(&agent, &agents->context, fd, dialect, server->settings->request_size_limit,
+                server->scratch.limit);
         if (r < 0)
                 return r;
 
@@ -313,14 +306,10 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect) {
                 return r;
         }
 
-        agents->n_agents++;
+        server->statistics.agents++;
         TAILQ_INSERT_TAIL(&agents->by_activity, agent, by_activity);
         server->statistics.total.agents_accepted++;
         return 0;
-}
-
-size_t agents_count(const struct agents *agents) {
-        return agents->n_agents;
 }
 
 void agents_set_limit(struct agents *agents, size_t limit) {

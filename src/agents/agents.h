@@ -1,4 +1,4 @@
-/* agents: all agents that are connected, and whose turn it is */
+/* agents: all agents that are connected, how many of them the statistics say, and whose turn it is */
 #pragma once
 
 #include <stdbool.h>
@@ -8,11 +8,13 @@
 
 #include "agents/dialect.h"
 
-struct server;
 struct agents;
+struct disposal;
+struct server;
 
-/* Make an empty set. SERVER must outlive it, its loop, custody and settings be there. Returns negative errno. */
-int agents_new(struct agents **ret, struct server *server);
+/* Make an empty set, whose requests are served from SERVER. That and DISPOSAL, for descriptors that agents send and that
+ * are not wanted, must outlive it. Returns negative errno. */
+int agents_new(struct agents **ret, struct server *server, struct disposal *disposal);
 
 /* Cut all agents off and free. */
 struct agents *agents_free(struct agents *agents);
@@ -28,9 +30,7 @@ uint64_t agents_take_turns(struct agents *agents);
 bool agents_drop_one(struct agents *agents);
 
 /* Cut off all agents that are at rest. Returns how many there still are. */
-size_t agents_dismiss(struct agents *agents);
-
-size_t agents_count(const struct agents *agents);
+uint64_t agents_dismiss(struct agents *agents);
 
 /* How many agents may be connected, 0 for no limit; those that are too many go with the next one that comes. */
 void agents_set_limit(struct agents *agents, size_t limit);

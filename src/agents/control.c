@@ -3,9 +3,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "agents/agents.h"
 #include "agents/control-pages.h"
-#include "agents/server.h"
 
 #define STATUS_OK  0
 #define STATUS_BAD 1
@@ -18,7 +16,7 @@ static int put_status(struct wire_buffer *buffer, const struct server *server) {
                 uint64_t value;
         } numbers[] = {
                 { "process_id", (uint64_t) getpid() },
-                { "agents", agents_count(server->agents) },
+                { "agents", server->statistics.agents },
                 { "connections", counts->connections },
                 { "connections_lent", counts->lent },
                 { "connections_leaving", custody_leaving(server->custody) },
@@ -56,17 +54,17 @@ static int put_answer(struct server *server, const struct wire_list *list) {
         return -EINVAL;
 }
 
-int control_request(struct agent *agent, const struct wire_list *list) {
-        struct wire_buffer *scratch = &agent->server->scratch;
+int control_request(struct server *server, struct agent *agent, const struct wire_list *list) {
+        struct wire_buffer *scratch = &server->scratch;
         int r;
 
         wire_buffer_clear(scratch);
         r = wire_put_number(scratch, SLICE("status"), STATUS_OK);
         if (r >= 0)
-                r = put_answer(agent->server, list);
+                r = put_answer(server, list);
         if (r == -EINVAL) {
                 wire_buffer_clear(scratch);
-                agent->server->statistics.total.requests_refused++;
+                server->statistics.total.requests_refused++;
                 r = wire_put_number(scratch, SLICE("status"), STATUS_BAD);
         }
         if (r >= 0)

@@ -1,11 +1,8 @@
 #include "agents/exchange.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <unistd.h>
 
 #include "agents/control.h"
-#include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/printable.h"
@@ -32,99 +29,81 @@ static const struct slice verdicts[_VERDICT_MAX] = {
 #define NAME_STATUS   "status"
 #define NAME_PROPERTY "property"
 
+/* In an answer. */
+#define PROPERTIES_MAX 2
+
 /* Who may find what is saved, where users share. No user has this id (POSIX: -1 is "no change" to chown(2)). */
 #define UID_EVERYONE ((uid_t) -1)
 
-enum request {
-        REQUEST_SAVE_ENDPOINT,
-        REQUEST_FIND_ENDPOINT,
-        REQUEST_SAVE_DESTINATION,
-        REQUEST_FIND_DESTINATION,
-        REQUEST_SAVE,
-        _REQUEST_MAX,
-        _REQUEST_INVALID = -1,
+/* An exchange: who asks for what. */
+struct exchange {
+        struct server *server;
+        struct agent *agent;
+        struct agent_unit *unit;
+        const struct request *request; /* NULL while it is not known */
+        struct slice label;            /* what it is about, once that is known */
+        uint64_t ttl_us;
 };
 
-#define NAME_SAVE_ENDPOINT    "save_endp"
-#define NAME_FIND_ENDPOINT    "find_endp"
-#define NAME_SAVE_DESTINATION "save_dest"
-#define NAME_FIND_DESTINATION "find_dest"
-#define NAME_SAVE             "save"
-
-/* What comes with each request behind its name, in this order, a letter for each attribute (is_attribute()). */
-static const struct {
+/* A kind of request. */
+struct request {
         const char *name;
-        char attributes[WIRE_ATTRIBUTES_MAX];
-        size_t n_attributes; /* that must be there; one after them may */
+        bool (*is_well_formed)(const struct wire_list *list);
+        size_t label;        /* which attribute says what the request is about */
+        size_t option;       /* which attribute may be there or not, the last */
         size_t n_properties; /* in the answer */
-} requests[_REQUEST_MAX] = {
-        [REQUEST_SAVE_ENDPOINT] = { NAME_SAVE_ENDPOINT, "tlpf", 3, 0 },
-        [REQUEST_FIND_ENDPOINT] = { NAME_FIND_ENDPOINT, "lh", 1, 1 },
-        [REQUEST_SAVE_DESTINATION] = { NAME_SAVE_DESTINATION, "tlpl", 4, 0 },
-        [REQUEST_FIND_DESTINATION] = { NAME_FIND_DESTINATION, "lh", 1, 2 },
-        [REQUEST_SAVE] = { NAME_SAVE, "tlplpf", 5, 0 },
+        bool takes_descriptor;
+        int (*handle)(struct exchange *exchange);
 };
 
-/* Names are compared with constants, one by one: that takes a few instructions, and no call. */
+/* Why requests are refused. */
+enum refusal {
+        REFUSAL_MALFORMED,
+        REFUSAL_UNKNOWN,
+        REFUSAL_UNWANTED,
+        REFUSAL_MISSING,
+        REFUSAL_NO_SOCKET,
+        REFUSAL_DECLINED,
+        REFUSAL_EXHAUSTED,
+};
 
-static bool is_attribute(struct slice name, char letter) {
-        switch (letter) {
-        case 't':
-                return slice_equal(name, SLICE("ttl"));
-        case 'l':
-                return slice_equal(name, SLICE("label"));
-        case 'p':
-                return slice_equal(name, SLICE(NAME_PROPERTY));
-        case 'h':
-                return slice_equal(name, SLICE("handover"));
-        case 'f':
-                return slice_equal(name, SLICE("farewell"));
-        default:
-                return false;
-        }
+/* What the journal says of the agent: BEFORE, a detail, AFTER. */
+static const struct {
+        enum event event;
+        enum verdict verdict;
+        const char *before, *after;
+} refusals[] = {
+        [REFUSAL_MALFORMED] = { EVENT_REQUEST_MALFORMED, STATUS_BAD, " sent a malformed ", " request" },
+        [REFUSAL_UNKNOWN] = { EVENT_REQUEST_UNKNOWN, STATUS_BAD, " sent an unknown request \"", "\"" },
+        [REFUSAL_UNWANTED] = { EVENT_DESCRIPTOR_UNWANTED, STATUS_BAD,
+                " sent a descriptor where none belongs, or more than one: closed", "" },
+        [REFUSAL_MISSING] = { EVENT_DESCRIPTOR_MISSING, STATUS_FAIL,
+                " asked to save a connection, but sent no descriptor for it", "" },
+        [REFUSAL_NO_SOCKET] = { EVENT_DESCRIPTOR_REFUSED, STATUS_FAIL,
+                " sent a descriptor that is not a socket: refused", "" },
+        [REFUSAL_DECLINED] = { EVENT_EXHAUSTED, STATUS_FAIL,
+                ": too many descriptors that agents sent and that are no sockets are still being closed",
+                "" },
+        [REFUSAL_EXHAUSTED] = { EVENT_EXHAUSTED, STATUS_FAIL, ": ", "" },
+};
+
+static uid_t scope_of(const struct exchange *exchange) {
+        return exchange->server->settings->share_between_users ? UID_EVERYONE : exchange->agent->uid;
 }
 
-static enum request request_from_name(struct slice name) {
-        if (slice_equal(name, SLICE(NAME_FIND_DESTINATION)))
-                return REQUEST_FIND_DESTINATION;
-        if (slice_equal(name, SLICE(NAME_SAVE_DESTINATION)))
-                return REQUEST_SAVE_DESTINATION;
-        if (slice_equal(name, SLICE(NAME_SAVE_ENDPOINT)))
-                return REQUEST_SAVE_ENDPOINT;
-        if (slice_equal(name, SLICE(NAME_FIND_ENDPOINT)))
-                return REQUEST_FIND_ENDPOINT;
-        if (slice_equal(name, SLICE(NAME_SAVE)))
-                return REQUEST_SAVE;
+/* The value of the attribute that may be there or not, NULL data if it is not. */
+static struct slice option_of(const struct exchange *exchange) {
+        const struct wire_list *list = &exchange->unit->list;
+        size_t i = exchange->request->option;
 
-        return _REQUEST_INVALID;
+        return i < list->n_attributes ? wire_list_value(list, i) : (struct slice){};
 }
 
-/* The value of the attribute that may follow those of a well-formed request, NULL data if it did not. */
-static struct slice option_of(enum request request, const struct wire_list *list) {
-        size_t n = 1 + requests[request].n_attributes;
-
-        return list->n_attributes > n ? wire_list_value(list, n) : (struct slice){};
-}
-
-/* Has the list, behind the name of this request, its attributes, and maybe its option? */
-static bool is_well_formed(enum request request, const struct wire_list *list) {
-        if (list->n_attributes < 1 + requests[request].n_attributes)
-                return false;
-
-        for (size_t i = 1; i < list->n_attributes; i++)
-                if (!is_attribute(wire_list_name(list, i), requests[request].attributes[i - 1]))
-                        return false;
-        return true;
-}
-
-static uid_t scope_of(const struct agent *agent) {
-        return agent->server->settings->share_between_users ? UID_EVERYONE : agent->uid;
-}
-
-/* Send an answer made of a status and properties. */
-static int answer(struct agent *agent, enum verdict verdict, const struct slice properties[],
-        size_t n_properties, bool with_lent) {
-        struct wire_buffer *scratch = &agent->server->scratch;
+/* Send an answer made of a status and, if the request is known, its PROPERTIES. */
+static int answer(
+        struct exchange *exchange, enum verdict verdict, const struct slice properties[], bool with_lent) {
+        struct wire_buffer *scratch = &exchange->server->scratch;
+        size_t n_properties = exchange->request ? exchange->request->n_properties : 0;
         int r;
 
         wire_buffer_clear(scratch);
@@ -135,130 +114,99 @@ static int answer(struct agent *agent, enum verdict verdict, const struct slice 
                 r = wire_put_end(scratch);
         if (r < 0) {
                 /* Without an answer the agent would wait: better that it connects anew. */
-                agent->output_ended = true;
+                exchange->agent->output_ended = true;
                 return r;
         }
 
-        return agent_answer(agent, wire_buffer_head(scratch), wire_buffer_fill(scratch), with_lent);
+        return agent_answer(
+                exchange->agent, wire_buffer_head(scratch), wire_buffer_fill(scratch), with_lent);
 }
 
 /* Answer a request that was done, and has nothing to tell but that. */
-static void answer_ok(struct agent *agent) {
+static int answer_ok(struct exchange *exchange) {
         static const char ok[] = NAME_STATUS "\0"
                                              "0\0"; /* the last NUL ends the list */
 
-        (void) agent_answer(agent, ok, sizeof(ok), false);
-}
-
-/* Answer a request with a status that is not "ok", in the form its agent expects. */
-_cold_ static int refuse(struct agent *agent, enum request request, enum verdict verdict) {
-        static const struct slice empty[2] = {};
-
-        agent->server->statistics.total.requests_refused++;
-        (void) answer(agent, verdict, empty,
-                request == _REQUEST_INVALID ? 0 : requests[request].n_properties, false);
+        (void) agent_answer(exchange->agent, ok, sizeof(ok), false);
         return 0;
 }
 
-_cold_ static int refuse_exhausted(
-        struct agent *agent, enum request request, struct slice label, int error) {
-        struct journal_subject subject = agent_subject(agent, label);
+/* Answer a request with a status that is not "ok", in the form its agent expects. */
+_cold_ static int answer_refused(struct exchange *exchange, enum verdict verdict) {
+        static const struct slice empty[PROPERTIES_MAX] = {};
 
-        journal_say(agent->server->journal, EXHAUSTED, &subject,
-                "Could not save a connection for agent %i of user %u: %s.", (int) agent->pid, agent->uid,
-                strerror(-error));
-
-        /* For whoever asks next. */
-        (void) custody_make_room(agent->server->custody);
-        return refuse(agent, request, STATUS_FAIL);
+        exchange->server->statistics.total.requests_refused++;
+        (void) answer(exchange, verdict, empty, false);
+        return 0;
 }
 
-_cold_ static int refuse_descriptors(struct agent *agent, enum request request, struct slice label) {
-        struct journal_subject subject = agent_subject(agent, label);
+_cold_ static int refuse(struct exchange *exchange, enum refusal why, const char *detail) {
+        const struct agent *agent = exchange->agent;
+        struct journal_subject subject = agent_subject(agent, exchange->label);
 
-        journal_say(agent->server->journal, DESCRIPTOR_UNWANTED, &subject,
-                "Agent %i of user %u sent a descriptor where none belongs, or more than one: closed.",
-                (int) agent->pid, agent->uid);
-        return refuse(agent, request, STATUS_BAD);
+        journal_write(exchange->server->journal, refusals[why].event, &subject,
+                (struct journal_place){ __FILE__, __LINE__, __func__ }, "%s %i of user %u%s%s%s.",
+                refusals[why].event == EVENT_EXHAUSTED ? "Could not save a connection for agent" : "Agent",
+                (int) agent->pid, agent->uid, refusals[why].before, detail, refusals[why].after);
+
+        /* For whoever asks next. Where descriptors were declined, what is parked cannot help. */
+        if (why == REFUSAL_EXHAUSTED)
+                (void) custody_make_room(exchange->server->custody);
+        return answer_refused(exchange, refusals[why].verdict);
 }
 
-/* What is parked cannot help: none of it is let go of to make room. */
-_cold_ static int refuse_declined(struct agent *agent, enum request request, struct slice label) {
-        struct journal_subject subject = agent_subject(agent, label);
-
-        journal_say(agent->server->journal, EXHAUSTED, &subject,
-                "Could not save a connection for agent %i of user %u: too many descriptors that agents "
-                "sent and that are no sockets are still being closed.",
-                (int) agent->pid, agent->uid);
-        return refuse(agent, request, STATUS_FAIL);
+_cold_ static int refuse_malformed(struct exchange *exchange) {
+        /* What stands there for a label may be anything. */
+        exchange->label = (struct slice){};
+        return refuse(
+                exchange, REFUSAL_MALFORMED, exchange->request ? exchange->request->name : "(unnamed)");
 }
 
-_cold_ static int refuse_without_descriptor(struct agent *agent, enum request request, struct slice label) {
-        struct journal_subject subject = agent_subject(agent, label);
-
-        journal_say(agent->server->journal, DESCRIPTOR_MISSING, &subject,
-                "Agent %i of user %u asked to save a connection, but sent no descriptor for it.",
-                (int) agent->pid, agent->uid);
-        return refuse(agent, request, STATUS_FAIL);
+_cold_ static int refuse_unknown(struct exchange *exchange) {
+        return refuse(exchange, REFUSAL_UNKNOWN, printable(wire_list_value(&exchange->unit->list, 0)).text);
 }
 
-_cold_ static int refuse_no_socket(struct agent *agent, enum request request, struct slice label) {
-        struct journal_subject subject = agent_subject(agent, label);
+_cold_ static void write_trace(const struct exchange *exchange, const char *outcome) {
+        const struct agent *agent = exchange->agent;
+        struct journal_subject subject = agent_subject(agent, exchange->label);
 
-        journal_say(agent->server->journal, DESCRIPTOR_REFUSED, &subject,
-                "Agent %i of user %u sent a descriptor that is not a socket: refused.", (int) agent->pid,
-                agent->uid);
-        return refuse(agent, request, STATUS_FAIL);
-}
-
-_cold_ static int refuse_malformed(struct agent *agent, enum request request) {
-        struct journal_subject subject = agent_subject(agent, (struct slice){});
-
-        journal_say(agent->server->journal, REQUEST_MALFORMED, &subject,
-                "Agent %i of user %u sent a malformed %s request.", (int) agent->pid, agent->uid,
-                request == _REQUEST_INVALID ? "(unnamed)" : requests[request].name);
-        return refuse(agent, request, STATUS_BAD);
-}
-
-_cold_ static void write_trace(
-        const struct agent *agent, enum request request, struct slice label, const char *outcome) {
-        struct journal_subject subject = agent_subject(agent, label);
-
-        journal_say(agent->server->journal, TRACE, &subject, "%s %s for agent %i of user %u: %s",
-                requests[request].name, printable(label).text, (int) agent->pid, agent->uid, outcome);
+        journal_say(exchange->server->journal, TRACE, &subject, "%s %s for agent %i of user %u: %s",
+                exchange->request->name, printable(exchange->label).text, (int) agent->pid, agent->uid,
+                outcome);
 }
 
 /* Note what an exchange did, where somebody asked to see it. Labels are shown, properties never. */
-static void trace(const struct agent *agent, enum request request, struct slice label, const char *outcome) {
-        if (journal_is_verbose(agent->server->journal))
-                write_trace(agent, request, label, outcome);
+static void trace(const struct exchange *exchange, const char *outcome) {
+        if (journal_is_verbose(exchange->server->journal))
+                write_trace(exchange, outcome);
 }
 
-/* The time to live that a request asks for, in µs, within the limit. */
-static int ttl_of(const struct agent *agent, const struct wire_list *list, uint64_t *ret_us) {
-        uint64_t limit_us = agent->server->settings->ttl_limit_us, ttl;
+/* Read the time to live that a request asks for; more than the limit is the limit. */
+static int read_ttl(struct exchange *exchange) {
+        uint64_t limit_us = exchange->server->settings->ttl_limit_us, ttl;
         int r;
 
-        r = wire_number(wire_list_value(list, 1), &ttl);
+        r = wire_number(wire_list_value(&exchange->unit->list, 1), &ttl);
         if (r < 0)
                 return r;
         if (ttl == 0)
                 return -EINVAL;
 
-        *ret_us = ttl < limit_us / USEC_PER_SEC ? ttl * USEC_PER_SEC : limit_us;
+        exchange->ttl_us = ttl < limit_us / USEC_PER_SEC ? ttl * USEC_PER_SEC : limit_us;
         return 0;
 }
 
 /* Save the binding that a `save_dest` or `save` request describes: both begin alike. */
-static int bind_destination(struct agent *agent, const struct wire_list *list, uint64_t ttl_us) {
-        struct server *server = agent->server;
+static int save_binding(struct exchange *exchange) {
+        struct server *server = exchange->server;
+        const struct wire_list *list = &exchange->unit->list;
         struct binding_details details = {
-                .uid = scope_of(agent),
+                .uid = scope_of(exchange),
                 .destination = wire_list_value(list, 2),
                 .property = wire_list_value(list, 3),
                 .endpoint = wire_list_value(list, 4),
-                .ttl_us = ttl_us,
-                .deadline_us = usec_add(loop_now(server->loop), ttl_us),
+                .ttl_us = exchange->ttl_us,
+                .deadline_us = usec_add(loop_now(server->loop), exchange->ttl_us),
         };
         int r;
 
@@ -271,233 +219,255 @@ static int bind_destination(struct agent *agent, const struct wire_list *list, u
         return 0;
 }
 
-_cold_ static int refuse_unknown(struct agent *agent, struct slice name) {
-        struct journal_subject subject = agent_subject(agent, (struct slice){});
+_cold_ static void hand_over_failed(const struct exchange *exchange, int error) {
+        const struct agent *agent = exchange->agent;
+        struct journal_subject subject = agent_subject(agent, exchange->label);
 
-        journal_say(agent->server->journal, REQUEST_UNKNOWN, &subject,
-                "Agent %i of user %u sent an unknown request \"%s\".", (int) agent->pid, agent->uid,
-                printable(name).text);
-        return refuse(agent, _REQUEST_INVALID, STATUS_BAD);
-}
-
-_cold_ static void hand_over_failed(const struct agent *agent, struct slice label, int error) {
-        struct journal_subject subject = agent_subject(agent, label);
-
-        journal_say(agent->server->journal, HAND_OVER_FAILED, &subject,
+        journal_say(exchange->server->journal, HAND_OVER_FAILED, &subject,
                 "Could not hand a connection over to agent %i of user %u, it stays parked: %s.",
                 (int) agent->pid, agent->uid, strerror(-error));
 }
 
-/* Save what a request of the save kind says, with the descriptor that came for it. */
-static int save(struct agent *agent, enum request request, const struct wire_list *list, uint64_t ttl_us,
-        struct wire_passing *passing) {
-        struct server *server = agent->server;
-        bool with_binding = request == REQUEST_SAVE;
-        struct slice farewell = option_of(request, list);
+/* Save a connection, and maybe a binding that leads to it, with the descriptor that came for it. */
+static int save(struct exchange *exchange, bool with_binding) {
+        struct server *server = exchange->server;
+        struct wire_passing *passing = &exchange->unit->passing;
+        struct slice farewell = option_of(exchange);
         struct connection_details details = {
-                .uid = scope_of(agent),
-                .saved_by = agent->uid,
-                .endpoint = wire_list_value(list, with_binding ? 4 : 2),
-                .property = wire_list_value(list, with_binding ? 5 : 3),
+                .uid = scope_of(exchange),
+                .saved_by = exchange->agent->uid,
+                .endpoint = exchange->label,
+                .property = wire_list_value(&exchange->unit->list, exchange->request->label + 1),
                 .farewell = farewell,
-                .ttl_us = ttl_us,
-                .deadline_us = usec_add(loop_now(server->loop), ttl_us),
                 .fd = passing->fd,
         };
         int r;
 
+        if (read_ttl(exchange) < 0)
+                return refuse_malformed(exchange);
+
         switch (passing->passed) {
         case WIRE_PASSED_NONE:
-                return refuse_without_descriptor(agent, request, details.endpoint);
+                return refuse(exchange, REFUSAL_MISSING, "");
         case WIRE_PASSED_MANY:
-                return refuse_descriptors(agent, request, details.endpoint);
+                return refuse(exchange, REFUSAL_UNWANTED, "");
         case WIRE_PASSED_LOST:
-                return refuse_exhausted(agent, request, details.endpoint, -EMFILE);
+                return refuse(exchange, REFUSAL_EXHAUSTED, strerror(EMFILE));
         case WIRE_PASSED_DECLINED:
-                return refuse_declined(agent, request, details.endpoint);
+                return refuse(exchange, REFUSAL_DECLINED, "");
         case WIRE_PASSED_ONE:
                 break;
         }
 
         if (passing->fd < 0)
-                return refuse_no_socket(agent, request, details.endpoint);
+                return refuse(exchange, REFUSAL_NO_SOCKET, "");
 
-        if (!farewell.data && agent->dialect != DIALECT_NATIVE)
+        details.ttl_us = exchange->ttl_us;
+        details.deadline_us = usec_add(loop_now(server->loop), exchange->ttl_us);
+        if (!farewell.data && exchange->agent->dialect != DIALECT_NATIVE)
                 details.farewell =
                         (struct slice){ server->settings->farewell, server->settings->farewell_size };
 
         /* The binding first: an agent that is told "no" still has its connection, so the cache must not. */
-        if (with_binding) {
-                r = bind_destination(agent, list, ttl_us);
-                if (r < 0)
-                        return refuse_exhausted(agent, request, details.endpoint, r);
-        }
-
-        r = custody_save(server->custody, &details);
+        r = with_binding ? save_binding(exchange) : 0;
+        if (r >= 0)
+                r = custody_save(server->custody, &details);
         if (r < 0)
-                return refuse_exhausted(agent, request, details.endpoint, r);
+                return refuse(exchange, REFUSAL_EXHAUSTED, strerror(-r));
         (void) steal_fd(&passing->fd);
         server->statistics.total.connections_saved++;
 
         statistics_note(&server->statistics, cache_counts(server->cache));
-        trace(agent, request, details.endpoint, "saved");
-        answer_ok(agent);
-        return 0;
+        trace(exchange, "saved");
+        return answer_ok(exchange);
 }
 
-static int on_save_endpoint(
-        struct agent *agent, const struct wire_list *list, struct wire_passing *passing) {
-        static const char dummy[] = NAME_DUMMY "\0\0"; /* with an empty value; the last NUL ends the list */
-        uint64_t ttl_us;
+static int on_save(struct exchange *exchange) {
+        return save(exchange, true);
+}
 
-        if (ttl_of(agent, list, &ttl_us) < 0)
-                return refuse_malformed(agent, REQUEST_SAVE_ENDPOINT);
+static int on_save_endpoint(struct exchange *exchange) {
+        static const char dummy[] = NAME_DUMMY "\0\0"; /* with an empty value; the last NUL ends the list */
 
         /* A descriptor that came along makes it one trip. Else it is asked for: sent unasked, it would be lost to an
          * agent that reads with read(2), so that is what such an agent waits for. */
-        if (passing->passed != WIRE_PASSED_NONE)
-                return save(agent, REQUEST_SAVE_ENDPOINT, list, ttl_us, passing);
+        if (exchange->unit->passing.passed != WIRE_PASSED_NONE)
+                return save(exchange, false);
+        if (read_ttl(exchange) < 0)
+                return refuse_malformed(exchange);
 
-        agent->state = AGENT_SAVING;
-        (void) agent_answer(agent, dummy, sizeof(dummy), false);
+        exchange->agent->state = AGENT_SAVING;
+        (void) agent_answer(exchange->agent, dummy, sizeof(dummy), false);
         return 0;
 }
 
-static int on_save(struct agent *agent, const struct wire_list *list, struct wire_passing *passing) {
-        uint64_t ttl_us;
-
-        if (ttl_of(agent, list, &ttl_us) < 0)
-                return refuse_malformed(agent, REQUEST_SAVE);
-
-        return save(agent, REQUEST_SAVE, list, ttl_us, passing);
-}
-
-static int on_save_destination(struct agent *agent, const struct wire_list *list) {
-        uint64_t ttl_us;
+static int on_save_destination(struct exchange *exchange) {
         int r;
 
-        if (ttl_of(agent, list, &ttl_us) < 0)
-                return refuse_malformed(agent, REQUEST_SAVE_DESTINATION);
+        if (read_ttl(exchange) < 0)
+                return refuse_malformed(exchange);
 
-        r = bind_destination(agent, list, ttl_us);
+        r = save_binding(exchange);
         if (r < 0)
-                return refuse_exhausted(agent, REQUEST_SAVE_DESTINATION, wire_list_value(list, 2), r);
+                return refuse(exchange, REFUSAL_EXHAUSTED, strerror(-r));
 
-        trace(agent, REQUEST_SAVE_DESTINATION, wire_list_value(list, 2), "saved");
-        answer_ok(agent);
-        return 0;
+        trace(exchange, "saved");
+        return answer_ok(exchange);
 }
 
-static int on_find(struct agent *agent, enum request request, const struct wire_list *list) {
-        struct server *server = agent->server;
-        bool by_destination = request == REQUEST_FIND_DESTINATION;
+static int on_find(struct exchange *exchange) {
+        struct server *server = exchange->server;
+        struct agent *agent = exchange->agent;
         struct statistics_counters *total = &server->statistics.total;
-        struct slice label = wire_list_value(list, 1), handover = option_of(request, list),
-                     properties[2] = {};
-        size_t n_properties = requests[request].n_properties;
+        struct slice handover = option_of(exchange), properties[PROPERTIES_MAX] = {};
+        size_t n_properties = exchange->request->n_properties;
+        bool by_destination = n_properties == 2; /* the first one is the binding's */
+        uint64_t now_us = loop_now(server->loop);
+        uid_t uid = scope_of(exchange);
         struct connection *connection;
         int r;
 
         if (handover.data && !slice_equal(handover, SLICE("inline")))
-                return refuse_malformed(agent, request);
+                return refuse_malformed(exchange);
 
         connection = by_destination
-                ? cache_find_destination(
-                          server->cache, scope_of(agent), label, loop_now(server->loop), &properties[0])
-                : cache_find_endpoint(server->cache, scope_of(agent), label, loop_now(server->loop));
+                ? cache_find_destination(server->cache, uid, exchange->label, now_us, &properties[0])
+                : cache_find_endpoint(server->cache, uid, exchange->label, now_us);
         *(by_destination             ? connection ? &total->destination_hits : &total->destination_misses
                         : connection ? &total->endpoint_hits
                                      : &total->endpoint_misses) += 1;
-        trace(agent, request, label, connection ? "found" : "not found");
+        trace(exchange, connection ? "found" : "not found");
         if (!connection) {
-                (void) answer(agent, STATUS_FAIL, properties, n_properties, false);
+                (void) answer(exchange, STATUS_FAIL, properties, false);
                 return 0;
         }
 
         custody_lend(server->custody, connection);
         agent->lent = connection;
         properties[n_properties - 1] = connection_property(connection);
-        r = answer(agent, STATUS_OK, properties, n_properties, handover.data != NULL);
-        if (r == -ETOOMANYREFS) {
+        r = answer(exchange, STATUS_OK, properties, handover.data != NULL);
+        if (r < 0) {
                 custody_take_back(server->custody, STEAL(agent->lent));
-                hand_over_failed(agent, label, r);
-                return refuse(agent, request, STATUS_FAIL);
-        }
-        if (r < 0)
-                custody_take_back(server->custody, STEAL(agent->lent));
-        else if (!handover.data)
+                if (r == -ETOOMANYREFS) {
+                        hand_over_failed(exchange, r);
+                        return answer_refused(exchange, STATUS_FAIL);
+                }
+        } else if (!handover.data)
                 agent->state = AGENT_FINDING;
         return 0;
 }
 
 /* The agent asks for the descriptor that it was told was found. */
-static int hand_over(struct agent *agent) {
+static int hand_over(struct exchange *exchange) {
+        struct agent *agent = exchange->agent;
         int r;
 
-        agent->state = AGENT_IDLE;
         r = agent_answer(agent, "", 1, true);
         if (r >= 0)
                 return 0;
 
         /* It waits for a descriptor and gets none: better that it connects anew and asks again. */
-        hand_over_failed(agent, connection_endpoint(agent->lent), r);
+        exchange->label = connection_endpoint(agent->lent);
+        hand_over_failed(exchange, r);
         return r;
 }
 
-/* Lists that are read and mean nothing: the last `dummy` of a find, which comes late or not at all, and the byte of a
- * descriptor that was already refused. Postfix's scache(8) reads past both, too. */
-static bool is_filler(const struct wire_list *list) {
-        return list->n_attributes == 0 ||
-                (list->n_attributes == 1 && slice_equal(wire_list_name(list, 0), SLICE(NAME_DUMMY)));
+/* Names are compared with constants, one by one: that takes a few instructions, and no call. */
+
+static inline bool has(const struct wire_list *list, size_t i, struct slice name) {
+        return i < list->n_attributes && slice_equal(wire_list_name(list, i), name);
 }
 
-int exchange_descriptor(struct agent *agent, const struct wire_list *list, struct wire_passing *passing) {
-        uint64_t ttl_us;
-        int r;
-
-        r = ttl_of(agent, list, &ttl_us);
-        return r < 0 ? r : save(agent, REQUEST_SAVE_ENDPOINT, list, ttl_us, passing);
+/* Are there N attributes, or one more with this name? */
+static inline bool ends(const struct wire_list *list, size_t n, struct slice option) {
+        return list->n_attributes == n || (has(list, n, option) && list->n_attributes == n + 1);
 }
 
-int exchange_list(struct agent *agent, const struct wire_list *list, struct wire_passing *passing) {
-        bool has_passed = passing->passed != WIRE_PASSED_NONE;
-        enum request request;
+/* What comes with each request behind its name. */
 
-        if (agent->state == AGENT_FINDING) {
-                if (!has_passed && is_filler(list) && list->n_attributes == 1)
-                        return hand_over(agent);
+static bool is_find(const struct wire_list *list) {
+        return has(list, 1, SLICE("label")) && ends(list, 2, SLICE("handover"));
+}
+
+/* Every request to save begins like this. */
+static inline bool begins_to_save(const struct wire_list *list) {
+        return has(list, 1, SLICE("ttl")) && has(list, 2, SLICE("label")) && has(list, 3, SLICE("property"));
+}
+
+static bool is_save_endpoint(const struct wire_list *list) {
+        return begins_to_save(list) && ends(list, 4, SLICE("farewell"));
+}
+
+static bool is_save_destination(const struct wire_list *list) {
+        return begins_to_save(list) && has(list, 4, SLICE("label")) && list->n_attributes == 5;
+}
+
+static bool is_save(const struct wire_list *list) {
+        return begins_to_save(list) && has(list, 4, SLICE("label")) && has(list, 5, SLICE("property")) &&
+                ends(list, 6, SLICE("farewell"));
+}
+
+/* REQUEST(record, name, form, which attribute is the label, which may be missing, properties in the answer, may come with a
+ * descriptor, handler), most frequent first. */
+#define REQUESTS(REQUEST)                                                                                \
+        REQUEST(find_destination, "find_dest", is_find, 1, 2, 2, false, on_find)                         \
+        REQUEST(save_both, "save", is_save, 4, 6, 0, true, on_save)                                      \
+        REQUEST(save_destination, "save_dest", is_save_destination, 2, 5, 0, false, on_save_destination) \
+        REQUEST(save_endpoint, "save_endp", is_save_endpoint, 2, 4, 0, true, on_save_endpoint)           \
+        REQUEST(find_endpoint, "find_endp", is_find, 1, 2, 1, false, on_find)
+
+#define REQUEST(id, ...) static const struct request id = { __VA_ARGS__ };
+REQUESTS(REQUEST)
+#undef REQUEST
+
+static const struct request *request_from_name(struct slice name) {
+#define REQUEST(id, text, ...) slice_equal(name, SLICE(text)) ? &id:
+        return REQUESTS(REQUEST) NULL;
+#undef REQUEST
+}
+
+static inline bool is_dummy(const struct wire_list *list) {
+        return list->n_attributes == 1 && slice_equal(wire_list_name(list, 0), SLICE(NAME_DUMMY));
+}
+
+int exchange_unit(struct server *server, struct agent *agent, struct agent_unit *unit) {
+        struct exchange exchange = { .server = server, .agent = agent, .unit = unit };
+        const struct wire_list *list = &unit->list;
+        bool has_passed = unit->passing.passed != WIRE_PASSED_NONE;
+        enum agent_state state = agent->state;
+
+        agent->state = AGENT_IDLE;
+        if (state == AGENT_FINDING) {
+                if (!has_passed && is_dummy(list))
+                        return hand_over(&exchange);
 
                 /* It asks for something else instead, so it does not want what was found. */
-                agent->state = AGENT_IDLE;
-                custody_take_back(agent->server->custody, STEAL(agent->lent));
+                custody_take_back(server->custody, STEAL(agent->lent));
         }
 
-        if (is_filler(list))
-                return has_passed ? refuse_descriptors(agent, _REQUEST_INVALID, (struct slice){}) : 0;
+        if (state == AGENT_SAVING) {
+                exchange.request = &save_endpoint;
+                exchange.label = wire_list_value(list, save_endpoint.label);
+                return save(&exchange, false);
+        }
+
+        /* Lists that are read and mean nothing: the last `dummy` of a find, which comes late or not at all, and the byte
+         * of a descriptor that was already refused. Postfix's scache(8) reads past both, too. */
+        if (list->n_attributes == 0 || is_dummy(list))
+                return has_passed ? refuse(&exchange, REFUSAL_UNWANTED, "") : 0;
         if (!slice_equal(wire_list_name(list, 0), SLICE("request")))
-                return refuse_malformed(agent, _REQUEST_INVALID);
+                return refuse_malformed(&exchange);
         if (agent->dialect == DIALECT_CONTROL)
-                return control_request(agent, list);
+                return control_request(server, agent, list);
 
-        request = request_from_name(wire_list_value(list, 0));
-        if (request == _REQUEST_INVALID)
-                return refuse_unknown(agent, wire_list_value(list, 0));
-        if (!is_well_formed(request, list))
-                return refuse_malformed(agent, request);
+        exchange.request = request_from_name(wire_list_value(list, 0));
+        if (!exchange.request)
+                return refuse_unknown(&exchange);
+        if (!exchange.request->is_well_formed(list))
+                return refuse_malformed(&exchange);
 
-        switch (request) {
-        case REQUEST_SAVE_ENDPOINT:
-                return on_save_endpoint(agent, list, passing);
-        case REQUEST_SAVE:
-                return on_save(agent, list, passing);
-        case REQUEST_SAVE_DESTINATION:
-        case REQUEST_FIND_ENDPOINT:
-        case REQUEST_FIND_DESTINATION:
-                if (has_passed)
-                        return refuse_descriptors(agent, request, wire_list_value(list, 1));
-                return request == REQUEST_SAVE_DESTINATION ? on_save_destination(agent, list)
-                                                           : on_find(agent, request, list);
-        default:
-                return -EINVAL;
-        }
+        exchange.label = wire_list_value(list, exchange.request->label);
+        if (has_passed && !exchange.request->takes_descriptor)
+                return refuse(&exchange, REFUSAL_UNWANTED, "");
+        return exchange.request->handle(&exchange);
 }

@@ -1,7 +1,5 @@
-/* agents: what the parts of the running daemon share */
+/* agents: what the requests of agents are served from */
 #pragma once
-
-#include <sys/types.h>
 
 #include "cache/cache.h"
 #include "custody/statistics.h"
@@ -11,19 +9,12 @@
 #include "settings/settings.h"
 #include "wire/buffer.h"
 
-struct agents;
-struct disposal;
-struct status;
-
 struct server {
         struct settings *settings;
         struct journal *journal;
         struct loop *loop;
         struct cache *cache;
         struct custody *custody;
-        struct disposal *disposal;
-        struct agents *agents;
-        struct status *status;
         struct statistics statistics;
         struct wire_buffer scratch; /* where answers are put together */
 };

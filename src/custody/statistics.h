@@ -1,4 +1,4 @@
-/* custody: what was counted, and the lines about it that Postfix's log tools know */
+/* custody: what is counted, and the lines about it that Postfix's log tools know */
 #pragma once
 
 #include <stdint.h>

@@ -30,6 +30,7 @@ struct listener {
 
 struct listeners {
         struct server *server;
+        struct agents *agents;
         struct loop_timer rest_timer;
         bool made_room; /* and nobody has come in since */
         size_t n_listeners;
@@ -83,7 +84,7 @@ static int on_agent(_unused_ sd_event_source *source, int fd, _unused_ uint32_t 
         }
 
         listener->all->made_room = false;
-        r = agents_add(server->agents, agent_fd, listener->dialect);
+        r = agents_add(listener->all->agents, agent_fd, listener->dialect);
         if (r < 0 && r != -EPIPE && r != -ECONNRESET)
                 journal_say(
                         server->journal, ACCEPT_FAILED, NULL, "Could not serve an agent: %s.", strerror(-r));
@@ -129,7 +130,8 @@ static int judge(int fd, const char *name, enum dialect *ret_dialect, const char
         return -EINVAL;
 }
 
-int listeners_new(struct listeners **ret, struct server *server, struct passed *passed) {
+int listeners_new(
+        struct listeners **ret, struct server *server, struct agents *agents, struct passed *passed) {
         struct listeners *listeners;
         int r;
 
@@ -137,6 +139,7 @@ int listeners_new(struct listeners **ret, struct server *server, struct passed *
         if (!listeners)
                 return -ENOMEM;
         listeners->server = server;
+        listeners->agents = agents;
 
         r = loop_timer_init(&listeners->rest_timer, server->loop, on_rest_timer, listeners);
 

@@ -37,6 +37,9 @@ struct service {
         struct server server;
         const struct service_options *options;
         struct passed *passed;
+        struct disposal *disposal;
+        struct agents *agents;
+        struct status *status;
         struct listeners *listeners; /* NULL while leaving */
         sd_event *event;
         struct loop_timer expiry_timer;
@@ -81,7 +84,7 @@ static struct cache_limits cache_limits_of(const struct settings *settings, cons
 static bool is_idle(const struct service *service) {
         const struct cache_counts *counts = cache_counts(service->server.cache);
 
-        return agents_count(service->server.agents) == 0 && counts->connections == 0 && counts->lent == 0 &&
+        return service->server.statistics.agents == 0 && counts->connections == 0 && counts->lent == 0 &&
                 counts->bindings == 0 && custody_leaving(service->server.custody) == 0;
 }
 
@@ -178,17 +181,17 @@ static uint64_t on_round(void *userdata) {
         bool is_behind;
         uint64_t wait_us;
 
-        wait_us = agents_take_turns(service->server.agents);
+        wait_us = agents_take_turns(service->agents);
         expire(service);
         is_behind = custody_let_go(service->server.custody) || service->expiry_is_behind;
         note_limits(service);
         if (service->is_leaving) {
-                if (agents_dismiss(service->server.agents) == 0) {
+                if (agents_dismiss(service->agents) == 0) {
                         (void) sd_event_exit(service->event, EX_OK);
                         loop_touch(service->server.loop);
                 }
         } else {
-                status_touch(service->server.status);
+                status_touch(service->status);
                 note_idle(service);
         }
 
@@ -232,7 +235,7 @@ static int apply_settings(struct service *service, struct settings *settings) {
         if (r < 0)
                 return r;
 
-        agents_set_limit(server->agents, limits.agents);
+        agents_set_limit(service->agents, limits.agents);
         cache_set_limits(server->cache, &cache_limits);
         if (settings != server->settings)
                 settings_free(server->settings);
@@ -366,13 +369,13 @@ static int start(struct service *service) {
         r = custody_new(&server->custody, server->loop, server->cache, &server->statistics, limits.leaving);
         if (r < 0)
                 return r;
-        r = disposal_new(&server->disposal);
+        r = disposal_new(&service->disposal);
         if (r < 0)
                 return r;
-        r = agents_new(&server->agents, server);
+        r = agents_new(&service->agents, server, service->disposal);
         if (r < 0)
                 return r;
-        r = status_new(&server->status, server);
+        r = status_new(&service->status, server);
         if (r < 0)
                 return r;
         r = make_timers(service);
@@ -394,7 +397,7 @@ static int start(struct service *service) {
         handover_take(&handover, service->passed);
 
         /* Last of all: from here on, agents may be there. */
-        r = listeners_new(&service->listeners, server, service->passed);
+        r = listeners_new(&service->listeners, server, service->agents, service->passed);
         service->passed = passed_free(service->passed);
         return r;
 }
@@ -430,15 +433,15 @@ static void stop(struct service *service) {
 
         passed_free(service->passed);
         listeners_free(service->listeners);
-        agents_free(server->agents);
+        agents_free(service->agents);
 
         if (server->custody)
                 part_with_everything(service);
 
-        status_free(server->status);
+        status_free(service->status);
         custody_free(server->custody);
         cache_free(server->cache);
-        disposal_free(server->disposal);
+        disposal_free(service->disposal);
         wire_buffer_release(&server->scratch);
         loop_timer_release(&service->expiry_timer);
         loop_timer_release(&service->statistics_timer);

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
-#include "agents/agents.h"
 #include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -31,11 +30,12 @@ int status_describe(const struct server *server, char *buffer, size_t size) {
         const struct statistics_counters *total = &server->statistics.total;
         uint64_t hits = total->destination_hits + total->endpoint_hits;
         uint64_t misses = total->destination_misses + total->endpoint_misses;
-        size_t agents = agents_count(server->agents);
+        uint64_t agents = server->statistics.agents;
         int n;
 
         n = snprintf(buffer, size,
-                "%zu agent%s, %" PRIu64 " connection%s (%" PRIu64 " endpoint%s, %" PRIu64 " destination%s)",
+                "%" PRIu64 " agent%s, %" PRIu64 " connection%s (%" PRIu64 " endpoint%s, %" PRIu64
+                " destination%s)",
                 agents, plural(agents), counts->connections, plural(counts->connections), counts->endpoints,
                 plural(counts->endpoints), counts->destinations, plural(counts->destinations));
         if (n > 0 && (size_t) n < size && hits + misses > 0)
@@ -97,7 +97,7 @@ void status_touch(struct status *status) {
                 return;
 
         counts = cache_counts(server->cache);
-        looks[0] = agents_count(server->agents);
+        looks[0] = server->statistics.agents;
         looks[1] = counts->connections;
         looks[2] = counts->destinations;
         looks[3] = total->destination_hits + total->destination_misses + total->endpoint_hits +

@@ -54,6 +54,8 @@ struct script {
 
 struct world {
         struct server server;
+        struct disposal *disposal;
+        struct agents *set; /* the daemon's ends of `agents` */
         struct settings settings;
         uint64_t wait_us;
         uint8_t setup;
@@ -121,10 +123,11 @@ static size_t count_descriptors(void) {
 
 /* What the daemon's service does in each round, less what is only to be seen from outside. */
 static uint64_t on_round(void *userdata) {
-        struct server *server = userdata;
+        struct world *world = userdata;
+        struct server *server = &world->server;
         uint64_t wait_us;
 
-        wait_us = agents_take_turns(server->agents);
+        wait_us = agents_take_turns(world->set);
         (void) cache_expire(server->cache, loop_now(server->loop), 16);
         return custody_let_go(server->custody) ? 0 : wait_us;
 }
@@ -158,10 +161,10 @@ static void start(struct world *world, uint8_t setup) {
         sd_event_unref(event);
         CHECK(cache_new(&server->cache, &key, &limits) == 0);
         CHECK(custody_new(&server->custody, server->loop, server->cache, &server->statistics, 2) == 0);
-        CHECK(disposal_new(&server->disposal) == 0);
-        CHECK(agents_new(&server->agents, server) == 0);
-        agents_set_limit(server->agents, setup & SETUP_FEW_AGENTS ? 2 : 100);
-        loop_on_round(server->loop, on_round, server);
+        CHECK(disposal_new(&world->disposal) == 0);
+        CHECK(agents_new(&world->set, server, world->disposal) == 0);
+        agents_set_limit(world->set, setup & SETUP_FEW_AGENTS ? 2 : 100);
+        loop_on_round(server->loop, on_round, world);
 }
 
 static void run_round(struct world *world) {
@@ -203,7 +206,7 @@ static void check(struct world *world) {
         while (cache_walk_bindings(world->server.cache, &cursor, 100, count_binding, &n_bindings))
                 ;
         CHECK(n_bindings == counts->bindings);
-        CHECK(counts->lent <= 2 * agents_count(world->server.agents));
+        CHECK(counts->lent <= 2 * world->server.statistics.agents);
         CHECK(counts->endpoints <= counts->connections);
         CHECK(counts->destinations <= counts->bindings);
 }
@@ -216,7 +219,7 @@ static void open_agent(struct world *world, size_t i, enum dialect dialect) {
         if (world->setup & SETUP_LITTLE_ROOM)
                 (void) setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &(int){ 0 }, sizeof(int));
         world->agents[i] = pair[0];
-        (void) agents_add(world->server.agents, pair[1], dialect);
+        (void) agents_add(world->set, pair[1], dialect);
 }
 
 /* A descriptor of some kind to send. Returns whether it is a copy of ours only. */
@@ -402,24 +405,24 @@ static void stop(struct world *world) {
                 settle(world);
         }
         if (!world->is_holding_itself) {
-                for (unsigned i = 0; agents_count(server->agents) > 0 && i < 10000; i++)
+                for (unsigned i = 0; server->statistics.agents > 0 && i < 10000; i++)
                         run_round(world);
-                CHECK(agents_count(server->agents) == 0);
+                CHECK(server->statistics.agents == 0);
                 CHECK(cache_counts(server->cache)->lent == 0);
         }
         check(world);
 
         /* As on leaving: service.c. */
-        agents_free(server->agents);
+        agents_free(world->set);
         while (cache_let_one_go(server->cache, DEPARTURE_FLUSHED))
                 ;
         while (custody_let_go(server->custody))
                 ;
         custody_free(server->custody);
         cache_free(server->cache);
-        while (!disposal_is_empty(server->disposal))
+        while (!disposal_is_empty(world->disposal))
                 sched_yield();
-        disposal_free(server->disposal);
+        disposal_free(world->disposal);
         loop_free(server->loop);
         wire_buffer_release(&server->scratch);
         for (size_t i = 0; i < world->n_sockets; i++)
