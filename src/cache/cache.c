@@ -23,10 +23,10 @@ int cache_new(struct cache **ret, const struct siphash_key *key, const struct ca
         cache->limits = *limits;
         TAILQ_INIT(&cache->departed);
 
-        r = table_init(&cache->endpoints);
+        r = table_init(&cache->endpoints.table);
         if (r < 0)
                 goto no_endpoints;
-        r = table_init(&cache->destinations);
+        r = table_init(&cache->destinations.table);
         if (r < 0)
                 goto no_destinations;
         r = deadlines_init(&cache->connection_deadlines, &cache->key);
@@ -42,9 +42,9 @@ int cache_new(struct cache **ret, const struct siphash_key *key, const struct ca
 no_binding_deadlines:
         deadlines_deinit(&cache->connection_deadlines);
 no_connection_deadlines:
-        table_deinit(&cache->destinations);
+        table_deinit(&cache->destinations.table);
 no_destinations:
-        table_deinit(&cache->endpoints);
+        table_deinit(&cache->endpoints.table);
 no_endpoints:
         free(cache);
         return r;
@@ -62,8 +62,8 @@ struct cache *cache_free(struct cache *cache) {
         assert(TAILQ_EMPTY(&cache->departed));
         deadlines_deinit(&cache->connection_deadlines);
         deadlines_deinit(&cache->binding_deadlines);
-        table_deinit(&cache->endpoints);
-        table_deinit(&cache->destinations);
+        table_deinit(&cache->endpoints.table);
+        table_deinit(&cache->destinations.table);
         free(cache);
         return NULL;
 }
@@ -147,16 +147,16 @@ int cache_save_endpoint(
         make_room_for_connections(cache, 1);
         make_room(cache,
                 connection_bytes(details->property.size, details->farewell.size) +
-                        endpoint_bytes(details->endpoint.size));
+                        label_bytes(details->endpoint.size));
 
         return connection_new(cache, details, ret);
 }
 
 /* A destination at its own limit gives up the binding nearest to its end. */
-static void make_room_at(struct cache *cache, struct destination *destination) {
+static void make_room_at(struct cache *cache, struct label *destination) {
         struct binding *first = TAILQ_FIRST(&destination->bindings), *binding;
 
-        if (destination->n_bindings < CACHE_DESTINATION_BINDINGS_MAX)
+        if (destination->n_holders < CACHE_DESTINATION_BINDINGS_MAX)
                 return;
 
         TAILQ_FOREACH (binding, &destination->bindings, siblings)
@@ -167,15 +167,15 @@ static void make_room_at(struct cache *cache, struct destination *destination) {
 }
 
 int cache_save_destination(struct cache *cache, const struct binding_details *details) {
-        struct destination *destination;
+        struct label *destination;
 
-        destination = destination_find(cache, details->uid, details->destination);
+        destination = label_find(cache, &cache->destinations, details->uid, details->destination);
         if (destination) {
                 struct binding *binding =
                         binding_find(cache, destination, details->endpoint, details->property);
 
                 if (binding) {
-                        cache->recent_endpoint = binding->endpoint;
+                        cache->endpoints.recent = binding->endpoint;
                         return deadlines_set(&cache->binding_deadlines, &binding->deadline, details->ttl_us,
                                 details->deadline_us);
                 }
@@ -184,14 +184,14 @@ int cache_save_destination(struct cache *cache, const struct binding_details *de
         }
 
         make_room(cache,
-                binding_bytes(details->property.size) + destination_bytes(details->destination.size) +
-                        endpoint_bytes(details->endpoint.size));
+                binding_bytes(details->property.size) + label_bytes(details->destination.size) +
+                        label_bytes(details->endpoint.size));
 
         return binding_new(cache, details);
 }
 
 /* Lend the first connection of an endpoint that has not ended. */
-static struct connection *lend(struct cache *cache, struct endpoint *endpoint, uint64_t now_us) {
+static struct connection *lend(struct cache *cache, struct label *endpoint, uint64_t now_us) {
         struct connection *connection;
         bool is_last;
 
@@ -210,7 +210,7 @@ static struct connection *lend(struct cache *cache, struct endpoint *endpoint, u
                 }
 
                 /* The last one takes the endpoint along where no binding holds it. */
-                is_last = endpoint->n_references == 1;
+                is_last = endpoint->n_holders == 1;
                 depart(cache, connection, DEPARTURE_EXPIRED);
                 if (is_last)
                         break;
@@ -221,20 +221,20 @@ static struct connection *lend(struct cache *cache, struct endpoint *endpoint, u
 
 struct connection *cache_find_endpoint(
         struct cache *cache, uid_t uid, struct slice endpoint_label, uint64_t now_us) {
-        struct endpoint *endpoint = endpoint_find(cache, uid, endpoint_label);
+        struct label *endpoint = label_find(cache, &cache->endpoints, uid, endpoint_label);
 
         return endpoint ? lend(cache, endpoint, now_us) : NULL;
 }
 
 struct connection *cache_find_destination(struct cache *cache, uid_t uid, struct slice destination_label,
         uint64_t now_us, struct slice *ret_property) {
-        struct destination *destination = destination_find(cache, uid, destination_label);
+        struct label *destination = label_find(cache, &cache->destinations, uid, destination_label);
         struct binding *binding;
 
         if (!destination)
                 return NULL;
 
-        cache->recent_destination = destination;
+        cache->destinations.recent = destination;
         TAILQ_FOREACH (binding, &destination->bindings, siblings) {
                 struct connection *connection;
 

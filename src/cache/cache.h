@@ -16,7 +16,7 @@
  * whoever owns it, and that owner lets go of connections when the cache says so (cache_next_departed()). */
 
 struct cache;
-struct endpoint;
+struct label;
 
 /* More bindings of one destination than this push the one nearest to its end out: a lookup walks them in order. */
 #define CACHE_DESTINATION_BINDINGS_MAX 1024
@@ -39,10 +39,10 @@ enum departure {
 struct connection {
         TAILQ_ENTRY(connection) siblings; /* of its endpoint, or departed; the owner's after that */
         struct deadline deadline;
-        struct endpoint *endpoint; /* NULL once it is out of the cache */
-        uint64_t id;               /* grows with every connection saved */
-        int fd;                    /* the owner's */
-        uid_t uid;                 /* who saved it */
+        struct label *endpoint; /* NULL once it is out of the cache */
+        uint64_t id;            /* grows with every connection saved */
+        int fd;                 /* the owner's */
+        uid_t uid;              /* who saved it */
         uint32_t property_size;
         uint32_t farewell_size;
         uint8_t state;      /* enum connection_state */

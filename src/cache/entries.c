@@ -9,18 +9,8 @@
 /* From this size on, properties of bindings are told apart by a hash first. */
 #define LONG_PROPERTY 256
 
-/* Who is looked for in a table. */
-struct label_key {
-        uid_t uid;
-        struct slice label;
-};
-
-uint64_t endpoint_bytes(size_t label_size) {
-        return sizeof(struct endpoint) + label_size + 1 + BLOCK_OVERHEAD;
-}
-
-uint64_t destination_bytes(size_t label_size) {
-        return sizeof(struct destination) + label_size + 1 + BLOCK_OVERHEAD;
+uint64_t label_bytes(size_t size) {
+        return sizeof(struct label) + size + 1 + BLOCK_OVERHEAD;
 }
 
 uint64_t binding_bytes(size_t property_size) {
@@ -31,54 +21,39 @@ uint64_t connection_bytes(size_t property_size, size_t farewell_size) {
         return sizeof(struct connection) + property_size + farewell_size + 2 + BLOCK_OVERHEAD;
 }
 
+/* Who is looked for among the labels. */
+struct label_key {
+        uid_t uid;
+        struct slice text;
+};
+
 /* The user is spread over the hash, not hashed: it is not chosen by whoever chooses labels. */
-static uint64_t label_hash(const struct cache *cache, uid_t uid, struct slice label) {
-        return siphash13(&cache->key, label) + uid * UINT64_C(0x9e3779b97f4a7c15);
+static uint64_t label_hash(const struct cache *cache, uid_t uid, struct slice text) {
+        return siphash13(&cache->key, text) + uid * UINT64_C(0x9e3779b97f4a7c15);
 }
 
-static bool endpoint_matches(const struct table_entry *entry, const void *key) {
-        const struct endpoint *endpoint = CONTAINER_OF(entry, const struct endpoint, by_label);
+static bool label_matches(const struct table_entry *entry, const void *key) {
+        const struct label *label = label_of((struct table_entry *) entry);
         const struct label_key *k = key;
 
-        return endpoint->uid == k->uid &&
-                slice_equal((struct slice){ endpoint->label, endpoint->label_size }, k->label);
+        return label->uid == k->uid && slice_equal(label_text(label), k->text);
 }
 
-static bool destination_matches(const struct table_entry *entry, const void *key) {
-        const struct destination *destination = CONTAINER_OF(entry, const struct destination, by_label);
-        const struct label_key *k = key;
+struct label *label_find(
+        const struct cache *cache, const struct labels *labels, uid_t uid, struct slice text) {
+        const struct label_key key = { uid, text };
 
-        return destination->uid == k->uid &&
-                slice_equal((struct slice){ destination->label, destination->label_size }, k->label);
-}
+        if (labels->recent && label_matches(&labels->recent->by_text, &key))
+                return labels->recent;
 
-struct endpoint *endpoint_find(const struct cache *cache, uid_t uid, struct slice label) {
-        const struct label_key key = { uid, label };
-        struct table_entry *entry;
-
-        if (cache->recent_endpoint && endpoint_matches(&cache->recent_endpoint->by_label, &key))
-                return cache->recent_endpoint;
-
-        entry = table_find(&cache->endpoints, label_hash(cache, uid, label), endpoint_matches, &key);
-        return entry ? CONTAINER_OF(entry, struct endpoint, by_label) : NULL;
-}
-
-struct destination *destination_find(const struct cache *cache, uid_t uid, struct slice label) {
-        const struct label_key key = { uid, label };
-        struct table_entry *entry;
-
-        if (cache->recent_destination && destination_matches(&cache->recent_destination->by_label, &key))
-                return cache->recent_destination;
-
-        entry = table_find(&cache->destinations, label_hash(cache, uid, label), destination_matches, &key);
-        return entry ? CONTAINER_OF(entry, struct destination, by_label) : NULL;
+        return label_of(table_find(&labels->table, label_hash(cache, uid, text), label_matches, &key));
 }
 
 static uint32_t property_hash(const struct cache *cache, struct slice property) {
         return property.size >= LONG_PROPERTY ? (uint32_t) siphash13(&cache->key, property) : 0;
 }
 
-struct binding *binding_find(const struct cache *cache, const struct destination *destination,
+struct binding *binding_find(const struct cache *cache, const struct label *destination,
         struct slice endpoint, struct slice property) {
         uint32_t hash = property_hash(cache, property);
         struct binding *binding;
@@ -99,79 +74,47 @@ static char *put_string(char *to, struct slice bytes) {
         return to;
 }
 
-/* Find or make an endpoint, and hold it. */
-static int endpoint_hold(struct cache *cache, uid_t uid, struct slice label, struct endpoint **ret) {
-        struct endpoint *endpoint = endpoint_find(cache, uid, label);
+/* Find or make a label, and hold it. */
+static int label_hold(
+        struct cache *cache, struct labels *labels, uid_t uid, struct slice text, struct label **ret) {
+        struct label *label = label_find(cache, labels, uid, text);
 
-        if (!endpoint) {
-                endpoint = malloc(sizeof(*endpoint) + label.size + 1);
-                if (!endpoint)
+        if (!label) {
+                label = malloc(sizeof(*label) + text.size + 1);
+                if (!label)
                         return -ENOMEM;
 
-                TAILQ_INIT(&endpoint->connections);
-                endpoint->uid = uid;
-                endpoint->label_size = (uint32_t) label.size;
-                endpoint->n_references = 0;
-                put_string(endpoint->label, label);
-                table_add(&cache->endpoints, &endpoint->by_label, label_hash(cache, uid, label));
-                cache->counts.bytes += endpoint_bytes(label.size);
+                if (labels == &cache->endpoints)
+                        TAILQ_INIT(&label->connections);
+                else
+                        TAILQ_INIT(&label->bindings);
+                label->uid = uid;
+                label->size = (uint32_t) text.size;
+                label->n_holders = 0;
+                put_string(label->text, text);
+                table_add(&labels->table, &label->by_text, label_hash(cache, uid, text));
+                cache->counts.bytes += label_bytes(text.size);
         }
 
-        endpoint->n_references++;
-        cache->recent_endpoint = endpoint;
-        *ret = endpoint;
+        label->n_holders++;
+        labels->recent = label;
+        *ret = label;
         return 0;
 }
 
-static void endpoint_release(struct cache *cache, struct endpoint *endpoint) {
-        if (--endpoint->n_references > 0)
+static void label_release(struct cache *cache, struct labels *labels, struct label *label) {
+        if (--label->n_holders > 0)
                 return;
 
-        if (cache->recent_endpoint == endpoint)
-                cache->recent_endpoint = NULL;
-        table_remove(&cache->endpoints, &endpoint->by_label);
-        cache->counts.bytes -= endpoint_bytes(endpoint->label_size);
-        free(endpoint);
-}
-
-static int destination_hold(struct cache *cache, uid_t uid, struct slice label, struct destination **ret) {
-        struct destination *destination = destination_find(cache, uid, label);
-
-        if (!destination) {
-                destination = malloc(sizeof(*destination) + label.size + 1);
-                if (!destination)
-                        return -ENOMEM;
-
-                TAILQ_INIT(&destination->bindings);
-                destination->uid = uid;
-                destination->label_size = (uint32_t) label.size;
-                destination->n_bindings = 0;
-                put_string(destination->label, label);
-                table_add(&cache->destinations, &destination->by_label, label_hash(cache, uid, label));
-                cache->counts.bytes += destination_bytes(label.size);
-                cache->counts.destinations++;
-        }
-
-        destination->n_bindings++;
-        cache->recent_destination = destination;
-        *ret = destination;
-        return 0;
-}
-
-static void destination_release(struct cache *cache, struct destination *destination) {
-        if (--destination->n_bindings > 0)
-                return;
-
-        if (cache->recent_destination == destination)
-                cache->recent_destination = NULL;
-        table_remove(&cache->destinations, &destination->by_label);
-        cache->counts.bytes -= destination_bytes(destination->label_size);
-        cache->counts.destinations--;
-        free(destination);
+        if (labels->recent == label)
+                labels->recent = NULL;
+        table_remove(&labels->table, &label->by_text);
+        cache->counts.bytes -= label_bytes(label->size);
+        free(label);
 }
 
 void connection_park(struct cache *cache, struct connection *connection) {
-        struct endpoint *endpoint = connection->endpoint;
+        struct label *endpoint = connection->endpoint;
         struct connection *after = NULL;
 
         if (TAILQ_EMPTY(&endpoint->connections))
@@ -192,7 +135,7 @@ void connection_park(struct cache *cache, struct connection *connection) {
 }
 
 void connection_unpark(struct cache *cache, struct connection *connection) {
-        struct endpoint *endpoint = connection->endpoint;
+        struct label *endpoint = connection->endpoint;
 
         TAILQ_REMOVE(&endpoint->connections, connection, siblings);
         cache->counts.connections--;
@@ -203,7 +146,7 @@ void connection_unpark(struct cache *cache, struct connection *connection) {
 void connection_forget(struct cache *cache, struct connection *connection) {
         deadlines_remove(&cache->connection_deadlines, &connection->deadline);
         cache->counts.bytes -= connection_bytes(connection->property_size, connection->farewell_size);
-        endpoint_release(cache, STEAL(connection->endpoint));
+        label_release(cache, &cache->endpoints, STEAL(connection->endpoint));
         connection->state = CONNECTION_DEPARTED;
 }
 
@@ -232,14 +175,14 @@ int connection_new(struct cache *cache, const struct connection_details *details
         };
         put_string(put_string(connection->bytes, details->property), details->farewell);
 
-        r = endpoint_hold(cache, details->uid, details->endpoint, &connection->endpoint);
+        r = label_hold(cache, &cache->endpoints, details->uid, details->endpoint, &connection->endpoint);
         if (r < 0)
                 return r;
 
         r = deadlines_set(
                 &cache->connection_deadlines, &connection->deadline, details->ttl_us, details->deadline_us);
         if (r < 0) {
-                endpoint_release(cache, connection->endpoint);
+                label_release(cache, &cache->endpoints, connection->endpoint);
                 return r;
         }
 
@@ -265,11 +208,12 @@ int binding_new(struct cache *cache, const struct binding_details *details) {
         };
         put_string(binding->property, details->property);
 
-        r = endpoint_hold(cache, details->uid, details->endpoint, &binding->endpoint);
+        r = label_hold(cache, &cache->endpoints, details->uid, details->endpoint, &binding->endpoint);
         if (r < 0)
                 return r;
 
-        r = destination_hold(cache, details->uid, details->destination, &binding->destination);
+        r = label_hold(
+                cache, &cache->destinations, details->uid, details->destination, &binding->destination);
         if (r < 0)
                 goto no_destination;
 
@@ -290,22 +234,24 @@ int binding_new(struct cache *cache, const struct binding_details *details) {
 
         cache->counts.bytes += binding_bytes(details->property.size);
         cache->counts.bindings++;
+        cache->counts.destinations = cache->destinations.table.n_entries;
         STEAL(binding);
         return 0;
 
 no_deadline:
-        destination_release(cache, binding->destination);
+        label_release(cache, &cache->destinations, binding->destination);
 no_destination:
-        endpoint_release(cache, binding->endpoint);
+        label_release(cache, &cache->endpoints, binding->endpoint);
         return r;
 }
 
 void binding_drop(struct cache *cache, struct binding *binding) {
         deadlines_remove(&cache->binding_deadlines, &binding->deadline);
         TAILQ_REMOVE(&binding->destination->bindings, binding, siblings);
-        destination_release(cache, binding->destination);
-        endpoint_release(cache, binding->endpoint);
+        label_release(cache, &cache->destinations, binding->destination);
+        label_release(cache, &cache->endpoints, binding->endpoint);
         cache->counts.bytes -= binding_bytes(binding->property_size);
         cache->counts.bindings--;
+        cache->counts.destinations = cache->destinations.table.n_entries;
         free(binding);
 }

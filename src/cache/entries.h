@@ -5,34 +5,36 @@
 #include "cache/cache.h"
 #include "cache/table.h"
 
-/* A connection holds its endpoint, and so does a binding, which also holds its destination. Endpoints and destinations
- * live as long as something holds them. */
-
-struct endpoint {
-        struct table_entry by_label;
-        struct connection_list connections; /* parked, first saved first */
-        uid_t uid;
-        uint32_t label_size;
-        uint32_t n_references; /* connections, lent ones too, and bindings */
-        char label[];
-};
-
 TAILQ_HEAD(binding_list, binding);
 
-struct destination {
-        struct table_entry by_label;
-        struct binding_list bindings; /* first saved first */
+/* An endpoint or a destination: a user's label, and what was saved under it. It lives as long as something holds it: a
+ * connection its endpoint, a binding its destination and its endpoint. */
+struct label {
+        struct table_entry by_text;
+        union {
+                struct connection_list
+                        connections;          /* of an endpoint: those that are parked, first saved first */
+                struct binding_list bindings; /* of a destination: all, first saved first */
+        };
         uid_t uid;
-        uint32_t label_size;
-        uint32_t n_bindings;
-        char label[];
+        uint32_t size;
+        uint32_t
+                n_holders; /* of an endpoint: connections, lent ones too, and bindings; of a destination: bindings */
+        char text[];
+};
+
+/* All endpoints, or all destinations. */
+struct labels {
+        struct table table;
+        /* What is asked for in a row: a destination is found and bound again, an endpoint bound to and saved to. */
+        struct label *recent;
 };
 
 struct binding {
         TAILQ_ENTRY(binding) siblings;
         struct deadline deadline;
-        struct destination *destination;
-        struct endpoint *endpoint;
+        struct label *destination;
+        struct label *endpoint;
         uint64_t id;
         uint32_t property_size;
         uint32_t
@@ -44,11 +46,8 @@ struct cache {
         struct siphash_key key;
         struct cache_limits limits;
         struct cache_counts counts;
-        struct table endpoints;
-        struct table destinations;
-        /* What is asked for in a row: a destination is found and bound again, an endpoint bound to and saved to. */
-        struct destination *recent_destination;
-        struct endpoint *recent_endpoint;
+        struct labels endpoints;
+        struct labels destinations;
         struct deadlines connection_deadlines;
         struct deadlines binding_deadlines;
         struct connection_list departed;
@@ -56,14 +55,14 @@ struct cache {
 };
 
 /* Memory that an entry takes, in bytes. */
-uint64_t endpoint_bytes(size_t label_size);
-uint64_t destination_bytes(size_t label_size);
+uint64_t label_bytes(size_t size);
 uint64_t binding_bytes(size_t property_size);
 uint64_t connection_bytes(size_t property_size, size_t farewell_size);
 
-struct endpoint *endpoint_find(const struct cache *cache, uid_t uid, struct slice label);
-struct destination *destination_find(const struct cache *cache, uid_t uid, struct slice label);
-struct binding *binding_find(const struct cache *cache, const struct destination *destination,
+/* An endpoint, or a destination, or NULL. */
+struct label *label_find(
+        const struct cache *cache, const struct labels *labels, uid_t uid, struct slice text);
+struct binding *binding_find(const struct cache *cache, const struct label *destination,
         struct slice endpoint, struct slice property);
 
 /* Make a connection of an endpoint, at its place by age. Returns -ENOMEM. */
@@ -79,6 +78,14 @@ void connection_unpark(struct cache *cache, struct connection *connection);
 
 /* The cache lets go of all it knows about a connection that is not parked. */
 void connection_forget(struct cache *cache, struct connection *connection);
+
+static inline struct label *label_of(struct table_entry *entry) {
+        return entry ? CONTAINER_OF(entry, struct label, by_text) : NULL;
+}
+
+static inline struct slice label_text(const struct label *label) {
+        return (struct slice){ label->text, label->size };
+}
 
 static inline struct connection *connection_of(struct deadline *deadline) {
         return deadline ? CONTAINER_OF(deadline, struct connection, deadline) : NULL;

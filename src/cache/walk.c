@@ -6,8 +6,8 @@ bool cache_walk_connections(const struct cache *cache, struct cache_cursor *curs
         cache_connection_fn fn, void *userdata) {
         size_t seen = 0;
 
-        while (cursor->bucket < cache->endpoints.n_buckets) {
-                struct table_entry *entry = table_bucket(&cache->endpoints, cursor->bucket);
+        while (cursor->bucket < cache->endpoints.table.n_buckets) {
+                struct table_entry *entry = table_bucket(&cache->endpoints.table, cursor->bucket);
 
                 /* Go on in the endpoint where the walk stopped. If it is gone, begin its bucket anew. */
                 while (cursor->within && entry && entry->hash != cursor->hash)
@@ -19,7 +19,7 @@ bool cache_walk_connections(const struct cache *cache, struct cache_cursor *curs
                 }
 
                 for (; entry; entry = entry->next) {
-                        struct endpoint *endpoint = CONTAINER_OF(entry, struct endpoint, by_label);
+                        struct label *endpoint = label_of(entry);
                         struct connection *connection;
 
                         cursor->within = true;
@@ -46,14 +46,15 @@ bool cache_walk_connections(const struct cache *cache, struct cache_cursor *curs
 
 bool cache_walk_bindings(const struct cache *cache, struct cache_cursor *cursor, size_t budget,
         cache_binding_fn fn, void *userdata) {
-        for (size_t seen = 0; cursor->bucket < cache->destinations.n_buckets; cursor->bucket++, seen++) {
+        for (size_t seen = 0; cursor->bucket < cache->destinations.table.n_buckets;
+                cursor->bucket++, seen++) {
                 if (seen >= budget)
                         return true;
 
                 /* A destination has a limited number of bindings, so a bucket is never too much for one go. */
-                for (struct table_entry *entry = table_bucket(&cache->destinations, cursor->bucket); entry;
-                        entry = entry->next) {
-                        struct destination *destination = CONTAINER_OF(entry, struct destination, by_label);
+                for (struct table_entry *entry = table_bucket(&cache->destinations.table, cursor->bucket);
+                        entry; entry = entry->next) {
+                        struct label *destination = label_of(entry);
                         struct binding *binding;
 
                         TAILQ_FOREACH (binding, &destination->bindings, siblings) {
@@ -67,7 +68,7 @@ bool cache_walk_bindings(const struct cache *cache, struct cache_cursor *cursor,
 }
 
 struct slice connection_endpoint(const struct connection *connection) {
-        return (struct slice){ connection->endpoint->label, connection->endpoint->label_size };
+        return label_text(connection->endpoint);
 }
 
 uid_t connection_scope(const struct connection *connection) {
@@ -75,11 +76,11 @@ uid_t connection_scope(const struct connection *connection) {
 }
 
 struct slice binding_destination(const struct binding *binding) {
-        return (struct slice){ binding->destination->label, binding->destination->label_size };
+        return label_text(binding->destination);
 }
 
 struct slice binding_endpoint(const struct binding *binding) {
-        return (struct slice){ binding->endpoint->label, binding->endpoint->label_size };
+        return label_text(binding->endpoint);
 }
 
 struct slice binding_property(const struct binding *binding) {

@@ -180,8 +180,8 @@ static void run(struct driver *driver) {
         } else if (strcmp(name, "cost") == 0) {
                 uint64_t a = number(driver, 1), b = number(driver, 2);
 
-                (void) printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, endpoint_bytes(a),
-                        destination_bytes(a), binding_bytes(a), connection_bytes(a, b));
+                (void) printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, label_bytes(a), label_bytes(a),
+                        binding_bytes(a), connection_bytes(a, b));
         } else {
                 die("unknown operation");
         }
