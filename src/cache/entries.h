@@ -2,7 +2,8 @@
 #pragma once
 
 #include "base/cleanup.h"
-#include "cache/cache.h"
+#include "cache/records.h"
+#include "cache/siphash.h"
 #include "cache/table.h"
 
 TAILQ_HEAD(binding_list, binding);

@@ -66,35 +66,3 @@ bool cache_walk_bindings(const struct cache *cache, struct cache_cursor *cursor,
 
         return false;
 }
-
-struct slice connection_endpoint(const struct connection *connection) {
-        return label_text(connection->endpoint);
-}
-
-uid_t connection_scope(const struct connection *connection) {
-        return connection->endpoint->uid;
-}
-
-struct slice binding_destination(const struct binding *binding) {
-        return label_text(binding->destination);
-}
-
-struct slice binding_endpoint(const struct binding *binding) {
-        return label_text(binding->endpoint);
-}
-
-struct slice binding_property(const struct binding *binding) {
-        return (struct slice){ binding->property, binding->property_size };
-}
-
-uid_t binding_scope(const struct binding *binding) {
-        return binding->destination->uid;
-}
-
-const struct deadline *binding_deadline(const struct binding *binding) {
-        return &binding->deadline;
-}
-
-uint64_t binding_id(const struct binding *binding) {
-        return binding->id;
-}

@@ -98,7 +98,7 @@ static int on_connect(struct scache *scache) {
         if (r < 0)
                 return r == -ENOENT ? -ECONNREFUSED : r; /* -ENOENT is a miss */
 
-        if (scache->flags & SCACHE_LEGACY) {
+        if (scache->is_legacy) {
                 r = begin_exchange(scache);
                 return r < 0 ? r : 1;
         }

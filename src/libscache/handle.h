@@ -7,7 +7,6 @@
 #include <sys/un.h>
 
 #include "base/slice.h"
-#include "libscache/scache.h"
 #include "wire/buffer.h"
 #include "wire/list.h"
 #include "wire/message.h"
@@ -60,7 +59,7 @@ enum step {
 
 struct scache {
         struct sockaddr_un address;
-        unsigned flags;
+        bool is_legacy; /* the service does not greet */
         uint64_t timeout_us;
 
         int socket;

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "libscache/handle.h"
+#include "libscache/scache.h"
 
 /* The functions of scache.h. */
 
@@ -32,7 +33,7 @@ _public_ int scache_new(struct scache **ret, const char *path, unsigned flags) {
 
         *scache = (struct scache){
                 .address.sun_family = AF_UNIX,
-                .flags = flags,
+                .is_legacy = (flags & SCACHE_LEGACY) != 0,
                 .timeout_us = SCACHE_DEFAULT_TIMEOUT,
                 .socket = -1,
                 .epoll_fd = -1,

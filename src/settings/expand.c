@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "settings/settings.h"
+#include "base/cleanup.h"
 
 /* What does not change from the outermost value to the innermost. */
 struct expansion {

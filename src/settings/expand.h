@@ -12,6 +12,11 @@ typedef const char *(*settings_lookup_fn)(void *userdata, struct slice name, boo
 
 #define SETTINGS_PROBLEM_MAX 256
 
+/* Bounds of one expansion. Text past them is an error that says so. */
+#define SETTINGS_VALUE_MAX    4096u  /* bytes in a value of ours, before and after $name */
+#define SETTINGS_EXPAND_DEPTH 100u   /* $name inside $name inside ... (Postfix has the same bound) */
+#define SETTINGS_EXPAND_STEPS 10000u /* $name in one value, those inside of others counted too */
+
 /* Expand a value as Postfix does:
  *
  *     $name  $(name)  ${name}          the value of name, itself expanded; nothing where it has none

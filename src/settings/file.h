@@ -4,6 +4,17 @@
 #include "base/slice.h"
 #include "settings/report.h"
 
+/* Bounds of what is read. Text past them is an error that says so, or, in a main.cf, a line passed over. */
+#define SETTINGS_FILE_MAX (1024u * 1024u) /* bytes in a file */
+#define SETTINGS_LINE_MAX (256u * 1024u)  /* bytes in a line with all its continuation lines */
+
+/* A file's text in memory. */
+struct settings_text {
+        const char *path; /* how messages call it */
+        const char *data;
+        size_t size;
+};
+
 /* Where an entry comes from, in the order in which they override one another. */
 enum settings_origin {
         SETTINGS_MAIN_CF, /* Postfix's file: most names in it are not ours */

@@ -1,8 +1,54 @@
 /* settings: the parameters there are, their defaults, and what each of them takes */
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "base/slice.h"
-#include "settings/settings.h"
+
+/* Bounds of single values. */
+#define SETTINGS_COUNT_MAX    UINT64_C(16777216) /* connections, agents */
+#define SETTINGS_MEMORY_MIN   (UINT64_C(1) << 20)
+#define SETTINGS_MEMORY_MAX   (UINT64_C(1) << 44)
+#define SETTINGS_REQUEST_MIN  UINT64_C(4096)
+#define SETTINGS_REQUEST_MAX  (UINT64_C(16) << 20)
+#define SETTINGS_NAME_MAX     64u  /* bytes in syslog_name */
+#define SETTINGS_FAREWELL_MAX 512u /* bytes in a farewell: the longest command line that SMTP knows */
+
+/* One parameter as it came out, for --check and for the man page's test. */
+struct settings_row {
+        const char *name;
+        const char *fallback; /* its default, in main.cf syntax; NULL where it is read-only */
+        char *value;          /* in effect, in main.cf syntax, every $name expanded */
+        char *source;         /* "default", "PATH:LINE", "-o", "-c" or "read-only" */
+};
+
+/* Read-only once loaded. Times are in µs. */
+struct settings {
+        uint64_t ttl_limit_us;
+        uint64_t status_update_time_us;
+        uint64_t max_idle_us; /* 0: never leave on idle */
+        uint64_t ipc_timeout_us;
+        uint64_t daemon_timeout_us;
+
+        uint64_t connection_limit;   /* 0: what the descriptor limit allows */
+        uint64_t memory_limit;       /* bytes; 0: no bound but the machine's */
+        uint64_t agent_limit;        /* 0: what the descriptor limit allows */
+        uint64_t request_size_limit; /* bytes, never 0 and never above memory_limit */
+
+        bool share_between_users;
+        char *farewell; /* NUL-free and NUL-terminated; empty: none */
+        size_t farewell_size;
+
+        int syslog_facility; /* LOG_MAIL and the like */
+        char *syslog_name;   /* empty: not set */
+        char *identifier; /* what journal lines are marked with: scached, or syslog_name/scache as in Postfix */
+        char *config_directory;
+
+        struct settings_row *rows; /* every parameter, sorted by name */
+        size_t n_rows;
+};
 
 enum settings_kind {
         SETTINGS_READ_ONLY,

@@ -1,7 +1,14 @@
 /* settings: one clear sentence for each thing that is wrong */
 #pragma once
 
-#include "settings/settings.h"
+#include "base/cleanup.h"
+
+/* So many sentences come from one load, the last of which says that more follow. */
+#define SETTINGS_REPORTS_MAX 100u
+
+/* Told one sentence for each thing that is wrong. priority is LOG_ERR or LOG_WARNING. The message is printable
+ * ASCII in one line and belongs to the caller of the function. */
+typedef void (*settings_report_fn)(void *userdata, int priority, const char *message);
 
 struct settings_reporter {
         settings_report_fn report; /* may be NULL */

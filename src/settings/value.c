@@ -6,7 +6,6 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "settings/settings.h"
 
 static const struct {
         const char *name;

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define SETTINGS_TIME_MAX_SEC UINT64_C(2147483647) /* as in Postfix */
+
 /* Every one of these takes the whole text, wants nothing before or after the value, leaves its result alone on
  * failure and knows no locale. They return 0 or -EINVAL. */
 

@@ -8,7 +8,9 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "fuzz.h"
+#include "settings/file.h"
 #include "settings/settings.h"
+#include "settings/value.h"
 
 #define SEPARATOR 0x1e
 

@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "settings/file.h"
 #include "settings/settings.h"
 
 /* Everything one load had to say, a line for each sentence. */

@@ -11,6 +11,8 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "settings/expand.h"
+#include "settings/file.h"
 #include "settings/settings.h"
 
 #define MESSAGE_SIZE 2048

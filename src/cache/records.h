@@ -1,0 +1,103 @@
+/* cache: what its users see of it: the record of a connection, what is saved, limits and counts */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "base/slice.h"
+#include "cache/deadlines.h"
+
+struct label;   /* an endpoint or a destination */
+struct binding; /* destination -> endpoint */
+
+enum connection_state {
+        CONNECTION_PARKED,   /* in the cache, can be found */
+        CONNECTION_LENT,     /* found, and not yet handed over: may still come back */
+        CONNECTION_DEPARTED, /* out of the cache */
+};
+
+/* Why a connection departed. */
+enum departure {
+        DEPARTURE_EXPIRED,
+        DEPARTURE_LIMIT,
+        DEPARTURE_FLUSHED,
+        _DEPARTURE_MAX,
+};
+
+/* A connection. Others read it; only the cache writes it, but for what is the owner's. */
+struct connection {
+        TAILQ_ENTRY(connection) siblings; /* of its endpoint, or departed; the owner's after that */
+        struct deadline deadline;
+        struct label *endpoint; /* NULL once it is out of the cache */
+        uint64_t id;            /* grows with every connection saved */
+        int fd;                 /* the owner's */
+        uid_t uid;              /* who saved it */
+        uint32_t property_size;
+        uint32_t farewell_size;
+        uint8_t state;      /* enum connection_state */
+        uint8_t departure;  /* enum departure */
+        uint8_t owner_bits; /* the owner's */
+        char bytes[];       /* property NUL farewell NUL */
+};
+
+TAILQ_HEAD(connection_list, connection);
+
+/* What to save a connection with. Times are in µs, on the clock whose time the lookups are given. */
+struct connection_details {
+        uint64_t id;    /* 0 for a new one, else what it had in a former process */
+        uid_t uid;      /* who may find it: part of the identity of its endpoint */
+        uid_t saved_by; /* for people to see */
+        struct slice endpoint;
+        struct slice property;
+        struct slice farewell;
+        uint64_t ttl_us;
+        uint64_t deadline_us;
+        int fd;
+};
+
+struct binding_details {
+        uint64_t id;
+        uid_t uid;
+        struct slice destination;
+        struct slice property;
+        struct slice endpoint;
+        uint64_t ttl_us;
+        uint64_t deadline_us;
+};
+
+/* 0 is "no limit". */
+struct cache_limits {
+        uint64_t connections;
+        uint64_t bytes; /* of memory, everything the cache holds counted */
+};
+
+struct cache_counts {
+        uint64_t connections; /* parked */
+        uint64_t lent;
+        uint64_t bindings;
+        uint64_t endpoints; /* that have a connection */
+        uint64_t destinations;
+        uint64_t bytes;
+        uint64_t bindings_let_go; /* at a limit, since the start */
+};
+
+/* What the entries are about. The slices are valid until the cache is changed. */
+struct slice connection_endpoint(const struct connection *connection);
+uid_t connection_scope(const struct connection *connection);
+struct slice binding_destination(const struct binding *binding);
+struct slice binding_endpoint(const struct binding *binding);
+struct slice binding_property(const struct binding *binding);
+uid_t binding_scope(const struct binding *binding);
+const struct deadline *binding_deadline(const struct binding *binding);
+uint64_t binding_id(const struct binding *binding);
+
+static inline struct slice connection_property(const struct connection *connection) {
+        return (struct slice){ connection->bytes, connection->property_size };
+}
+
+static inline struct slice connection_farewell(const struct connection *connection) {
+        return (struct slice){ connection->bytes + connection->property_size + 1,
+                connection->farewell_size };
+}
