@@ -76,14 +76,14 @@ def test_entry_uses_only_fields_that_its_lines_have(entry):
     fields = set(re.findall(r"@(\w+)@", text))
     if fields:
         speaks = f"journal_say\\([^;]*?\\b{entry.event}, &subject"
-        code = "".join(path.read_text() for path in (REPOSITORY / "src/scached").glob("*.c"))
+        code = "".join(path.read_text() for path in (REPOSITORY / "src").rglob("*.c"))
         calls = re.findall(f"journal_say\\([^;]*?\\b{entry.event},", code)
         assert calls and len(calls) == len(re.findall(speaks, code)), "a line of this kind is not about an agent"
     assert fields <= AGENT_FIELDS | ({"SCACHED_LABEL"} if entry.event in WITH_LABEL else set())
 
 
 def test_every_event_is_used():
-    code = "".join(path.read_text() for path in (REPOSITORY / "src/scached").glob("*.c"))
+    code = "".join(path.read_text() for path in (REPOSITORY / "src").rglob("*.c"))
     unused = [name for name in events() if not re.search(rf"\b(EVENT_)?{name}\b", code)]
     assert unused == []
 
