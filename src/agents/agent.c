@@ -278,8 +278,8 @@ static inline size_t unit_size(struct agent *agent) {
         return fill > 0 ? wire_parser_feed(&agent->parser, wire_buffer_head(&agent->input), fill) : 0;
 }
 
-/* There is nothing to be worked on now. */
-static enum agent_need at_rest(const struct agent *agent) {
+/* There is no unit: more has to come, unless none will, or nobody takes an answer any more. */
+static enum agent_need need_input(const struct agent *agent) {
         return agent->input_ended || agent->output_ended ? AGENT_NEEDS_END : AGENT_NEEDS_INPUT;
 }
 
@@ -289,7 +289,7 @@ enum agent_need agent_next(struct agent *agent, struct agent_unit *ret) {
 
         ret->size = unit_size(agent);
         if (ret->size == 0)
-                return at_rest(agent);
+                return need_input(agent);
 
         ret->list = wire_parser_list(&agent->parser, wire_buffer_head(&agent->input));
         ret->passing = take_passing(agent, ret->size);
@@ -308,5 +308,5 @@ enum agent_need agent_done(struct agent *agent, struct agent_unit *unit) {
 
         if (wire_buffer_fill(&agent->output) > 0)
                 return AGENT_NEEDS_ROOM;
-        return unit_size(agent) > 0 ? AGENT_NEEDS_TURN : at_rest(agent);
+        return unit_size(agent) > 0 ? AGENT_NEEDS_TURN : need_input(agent);
 }

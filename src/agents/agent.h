@@ -43,7 +43,7 @@ enum agent_need {
         AGENT_NEEDS_INPUT,
         AGENT_NEEDS_ROOM, /* it must read first */
         AGENT_NEEDS_TURN, /* there is more in its input */
-        AGENT_NEEDS_END,  /* it is gone, or does not deserve better */
+        AGENT_NEEDS_END,  /* it hung up, or broke the protocol */
 };
 
 /* A list, or the byte that comes after it in AGENT_SAVING. */
