@@ -78,6 +78,10 @@ def test_entry_uses_only_fields_that_its_lines_have(entry):
         speaks = f"journal_say\\([^;]*?\\b{entry.event}, &subject"
         code = "".join(path.read_text() for path in (REPOSITORY / "src").rglob("*.c"))
         calls = re.findall(f"journal_say\\([^;]*?\\b{entry.event},", code)
+        # The events of refusals are in a table, and each of its rows is used with an agent.
+        if re.search(rf"\{{ EVENT_{entry.event},", code):
+            calls += re.findall(r"journal_write\([^;]*?\brefusals\[why\]\.event,", code)
+            speaks += r"|journal_write\([^;]*?\brefusals\[why\]\.event, &subject"
         assert calls and len(calls) == len(re.findall(speaks, code)), "a line of this kind is not about an agent"
     assert fields <= AGENT_FIELDS | ({"SCACHED_LABEL"} if entry.event in WITH_LABEL else set())
 
