@@ -257,17 +257,6 @@ struct agents *agents_free(struct agents *agents) {
         return NULL;
 }
 
-bool agents_drop_one(struct agents *agents) {
-        struct agent *agent = TAILQ_FIRST(&agents->by_activity);
-
-        if (!agent)
-                return false;
-
-        agents->server->statistics.total.agents_dropped++;
-        drop(agents, agent);
-        return true;
-}
-
 uint64_t agents_dismiss(struct agents *agents) {
         struct agent *agent, *next;
 
@@ -290,7 +279,8 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect) {
                         "As many agents are connected as may be (agent_limit), %" PRIu64
                         ": the one silent for longest makes room.",
                         server->statistics.agents);
-                agents_drop_one(agents);
+                server->statistics.total.agents_dropped++;
+                drop(agents, TAILQ_FIRST(&agents->by_activity));
         }
 
         r = agent_new(&agent, &agents->context, fd, dialect, server->settings->request_size_limit,

@@ -1,10 +1,8 @@
 /* agents: all agents that are connected, how many of them the statistics say, and whose turn it is */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "agents/dialect.h"
 
@@ -25,9 +23,6 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect);
 
 /* Give everyone in line a turn. Returns how long to wait at most for the next one, in µs, as loop_round_fn(). */
 uint64_t agents_take_turns(struct agents *agents);
-
-/* Cut off the agent that has said nothing for longest. Returns false if there is none. */
-bool agents_drop_one(struct agents *agents);
 
 /* Cut off all agents that are at rest. Returns how many there still are. */
 uint64_t agents_dismiss(struct agents *agents);
