@@ -39,7 +39,7 @@ struct service {
         struct passed *passed;
         struct disposal *disposal;
         struct agents *agents;
-        struct status *status;
+        struct status status;
         struct listeners *listeners; /* NULL while leaving */
         sd_event *event;
         struct loop_timer expiry_timer;
@@ -191,7 +191,7 @@ static uint64_t on_round(void *userdata) {
                         loop_touch(service->server.loop);
                 }
         } else {
-                status_touch(service->status);
+                status_touch(&service->status);
                 note_idle(service);
         }
 
@@ -285,28 +285,6 @@ static int start_watchdog(struct service *service) {
         return sd_event_set_watchdog(service->event, true);
 }
 
-static int make_timers(struct service *service) {
-        const struct {
-                struct loop_timer *timer;
-                loop_timer_fn fn;
-        } timers[] = {
-                { &service->expiry_timer, on_expiry_timer },
-                { &service->statistics_timer, on_statistics_timer },
-                { &service->idle_timer, on_idle_timer },
-                { &service->leaving_timer, on_leaving_timer },
-        };
-
-        for (size_t i = 0; i < ELEMENTSOF(timers); i++) {
-                int r = loop_timer_init(timers[i].timer, service->server.loop, timers[i].fn, service);
-
-                if (r < 0)
-                        return r;
-        }
-
-        set_statistics_timer(service);
-        return 0;
-}
-
 static int add_signals(struct service *service) {
         static const struct {
                 int signal;
@@ -355,42 +333,39 @@ static int start(struct service *service) {
         int r;
 
         r = passed_new(&service->passed);
-        if (r < 0)
-                return r;
-        r = sd_event_new(&service->event);
-        if (r < 0)
-                return r;
-        r = loop_new(&server->loop, service->event);
-        if (r < 0)
-                return r;
-        r = make_cache(service, &limits);
-        if (r < 0)
-                return r;
-        r = custody_new(&server->custody, server->loop, server->cache, &server->statistics, limits.leaving);
-        if (r < 0)
-                return r;
-        r = disposal_new(&service->disposal);
-        if (r < 0)
-                return r;
-        r = agents_new(&service->agents, server, service->disposal);
-        if (r < 0)
-                return r;
-        r = status_new(&service->status, server);
-        if (r < 0)
-                return r;
-        r = make_timers(service);
-        if (r < 0)
-                return r;
-        r = add_signals(service);
-        if (r < 0)
-                return r;
-        r = start_watchdog(service);
-        if (r < 0)
-                return r;
-        r = apply_settings(service, server->settings);
+        if (r >= 0)
+                r = sd_event_new(&service->event);
+        if (r >= 0)
+                r = loop_new(&server->loop, service->event);
+        if (r >= 0)
+                r = loop_timer_init(&service->expiry_timer, server->loop, on_expiry_timer, service);
+        if (r >= 0)
+                r = loop_timer_init(&service->statistics_timer, server->loop, on_statistics_timer, service);
+        if (r >= 0)
+                r = loop_timer_init(&service->idle_timer, server->loop, on_idle_timer, service);
+        if (r >= 0)
+                r = loop_timer_init(&service->leaving_timer, server->loop, on_leaving_timer, service);
+        if (r >= 0)
+                r = make_cache(service, &limits);
+        if (r >= 0)
+                r = custody_new(
+                        &server->custody, server->loop, server->cache, &server->statistics, limits.leaving);
+        if (r >= 0)
+                r = disposal_new(&service->disposal);
+        if (r >= 0)
+                r = agents_new(&service->agents, server, service->disposal);
+        if (r >= 0)
+                r = status_init(&service->status, server->loop, server->cache, &server->statistics);
+        if (r >= 0)
+                r = add_signals(service);
+        if (r >= 0)
+                r = start_watchdog(service);
+        if (r >= 0)
+                r = apply_settings(service, server->settings);
         if (r < 0)
                 return r;
 
+        set_statistics_timer(service);
         loop_on_round(server->loop, on_round, service);
         server->statistics.interval_start = time(NULL);
         handover = handover_of(server);
@@ -438,7 +413,7 @@ static void stop(struct service *service) {
         if (server->custody)
                 part_with_everything(service);
 
-        status_free(service->status);
+        status_release(&service->status);
         custody_free(server->custody);
         cache_free(server->cache);
         disposal_free(service->disposal);

@@ -1,17 +1,24 @@
 /* scached: what `systemctl status` shows: the state of the daemon in one line */
 #pragma once
 
-#include <stddef.h>
+#include "cache/cache.h"
+#include "custody/statistics.h"
+#include "daemon/timer.h"
 
-struct server;
-struct status;
+#define STATUS_MAX 128
 
-/* Begin to report. SERVER must outlive it. Returns negative errno. */
-int status_new(struct status **ret, struct server *server);
-struct status *status_free(struct status *status);
+struct status {
+        const struct cache *cache;
+        const struct statistics *statistics;
+        struct loop_timer timer;
+        uint64_t looks[4];     /* of what was last looked at */
+        char told[STATUS_MAX]; /* the line that was sent last */
+};
+
+/* Begin to report. All of it must outlive the status. Returns negative errno. */
+int status_init(struct status *status, struct loop *loop, const struct cache *cache,
+        const struct statistics *statistics);
+void status_release(struct status *status);
 
 /* Let the service manager know within a second if something has changed. To be called as often as one likes. */
 void status_touch(struct status *status);
-
-/* The line as it would be sent now. Returns its length as snprintf(3). */
-int status_describe(const struct server *server, char *buffer, size_t size);
