@@ -348,7 +348,7 @@ static int hand_over(struct exchange *exchange) {
                 return 0;
 
         /* It waits for a descriptor and gets none: better that it connects anew and asks again. */
-        exchange->label = connection_endpoint(agent->lent);
+        exchange->label = label_text(agent->lent->endpoint);
         hand_over_failed(exchange, r);
         return r;
 }

@@ -29,7 +29,7 @@ struct deadlines {
         const struct siphash_key *key;
 };
 
-/* Initialise. KEY must stay where it is. Returns -ENOMEM. */
+/* Initialise. KEY must stay where it is. Returns -ENOMEM; then, too, there may be something to release. */
 int deadlines_init(struct deadlines *deadlines, const struct siphash_key *key);
 
 /* Release the memory of an empty set. */

@@ -8,9 +8,9 @@
 
 #include "base/slice.h"
 #include "cache/deadlines.h"
+#include "cache/table.h"
 
-struct label;   /* an endpoint or a destination */
-struct binding; /* destination -> endpoint */
+/* Others read the records; only the cache writes them, but for what is the owner's. */
 
 enum connection_state {
         CONNECTION_PARKED,   /* in the cache, can be found */
@@ -26,7 +26,6 @@ enum departure {
         _DEPARTURE_MAX,
 };
 
-/* A connection. Others read it; only the cache writes it, but for what is the owner's. */
 struct connection {
         TAILQ_ENTRY(connection) siblings; /* of its endpoint, or departed; the owner's after that */
         struct deadline deadline;
@@ -43,6 +42,34 @@ struct connection {
 };
 
 TAILQ_HEAD(connection_list, connection);
+
+/* Binds a destination to an endpoint. */
+struct binding {
+        TAILQ_ENTRY(binding) siblings;
+        struct deadline deadline;
+        struct label *destination;
+        struct label *endpoint;
+        uint64_t id;
+        uint32_t property_size;
+        uint32_t property_hash; /* of a long one: 1,024 that differ at their ends are not compared whole */
+        char property[];
+};
+
+TAILQ_HEAD(binding_list, binding);
+
+/* An endpoint or a destination: a user's label, and what was saved under it. It lives as long as something holds it: a
+ * connection its endpoint, a binding its destination and its endpoint. */
+struct label {
+        struct table_entry by_text;
+        union {
+                struct connection_list connections; /* an endpoint's that are parked, first saved first */
+                struct binding_list bindings;       /* a destination's, first saved first */
+        };
+        uid_t uid;
+        uint32_t size;
+        uint32_t n_holders; /* connections, lent ones too, and bindings */
+        char text[];
+};
 
 /* What to save a connection with. Times are in µs, on the clock whose time the lookups are given. */
 struct connection_details {
@@ -83,15 +110,15 @@ struct cache_counts {
         uint64_t bindings_let_go; /* at a limit, since the start */
 };
 
-/* What the entries are about. The slices are valid until the cache is changed. */
-struct slice connection_endpoint(const struct connection *connection);
-uid_t connection_scope(const struct connection *connection);
-struct slice binding_destination(const struct binding *binding);
-struct slice binding_endpoint(const struct binding *binding);
-struct slice binding_property(const struct binding *binding);
-uid_t binding_scope(const struct binding *binding);
-const struct deadline *binding_deadline(const struct binding *binding);
-uint64_t binding_id(const struct binding *binding);
+/* What a record says. Valid until the cache is changed. */
+
+static inline struct slice label_text(const struct label *label) {
+        return (struct slice){ label->text, label->size };
+}
+
+static inline struct slice binding_property(const struct binding *binding) {
+        return (struct slice){ binding->property, binding->property_size };
+}
 
 static inline struct slice connection_property(const struct connection *connection) {
         return (struct slice){ connection->bytes, connection->property_size };

@@ -24,7 +24,7 @@ struct table {
 
 typedef bool (*table_match_fn)(const struct table_entry *entry, const void *key);
 
-/* Initialise an empty table. Returns -ENOMEM. */
+/* Initialise an empty table. Returns -ENOMEM; then, too, there may be something to release. */
 int table_init(struct table *table);
 
 /* Release the table's own memory. It must be empty. */

@@ -69,8 +69,8 @@ static int compare_connections(const void *a, const void *b) {
 }
 
 static int compare_bindings(const void *a, const void *b) {
-        return compare(binding_deadline(*(const struct binding *const *) a)->at_us,
-                binding_deadline(*(const struct binding *const *) b)->at_us);
+        return compare((*(const struct binding *const *) a)->deadline.at_us,
+                (*(const struct binding *const *) b)->deadline.at_us);
 }
 
 static int take_inventory(const struct cache *cache, struct inventory *inventory) {
@@ -99,9 +99,9 @@ static void put_connection(struct index_writer *writer, const struct connection 
         struct index_connection record = {
                 .details = {
                         .id = connection->id,
-                        .uid = connection_scope(connection),
+                        .uid = connection->endpoint->uid,
                         .saved_by = connection->uid,
-                        .endpoint = connection_endpoint(connection),
+                        .endpoint = label_text(connection->endpoint),
                         .property = connection_property(connection),
                         .farewell = connection_farewell(connection),
                         .ttl_us = deadline_ttl(&connection->deadline),
@@ -118,13 +118,13 @@ static void put_connection(struct index_writer *writer, const struct connection 
 
 static void put_binding(struct index_writer *writer, const struct binding *binding) {
         const struct binding_details record = {
-                .id = binding_id(binding),
-                .uid = binding_scope(binding),
-                .destination = binding_destination(binding),
+                .id = binding->id,
+                .uid = binding->destination->uid,
+                .destination = label_text(binding->destination),
                 .property = binding_property(binding),
-                .endpoint = binding_endpoint(binding),
-                .ttl_us = deadline_ttl(binding_deadline(binding)),
-                .deadline_us = binding_deadline(binding)->at_us,
+                .endpoint = label_text(binding->endpoint),
+                .ttl_us = deadline_ttl(&binding->deadline),
+                .deadline_us = binding->deadline.at_us,
         };
 
         index_put_binding(writer, &record);

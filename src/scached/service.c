@@ -77,10 +77,6 @@ static struct limits current_limits(const struct settings *settings) {
         return limits_share(limits_raise(), settings->connection_limit, settings->agent_limit);
 }
 
-static struct cache_limits cache_limits_of(const struct settings *settings, const struct limits *limits) {
-        return (struct cache_limits){ .connections = limits->connections, .bytes = settings->memory_limit };
-}
-
 static bool is_idle(const struct service *service) {
         const struct cache_counts *counts = cache_counts(service->server.cache);
 
@@ -228,7 +224,7 @@ static int on_leave_signal(
 static int apply_settings(struct service *service, struct settings *settings) {
         struct server *server = &service->server;
         struct limits limits = current_limits(settings);
-        struct cache_limits cache_limits = cache_limits_of(settings, &limits);
+        struct cache_limits cache_limits = { limits.connections, settings->memory_limit };
         int r;
 
         r = journal_set_identity(server->journal, settings->identifier, settings->syslog_facility);
@@ -312,14 +308,14 @@ static int add_signals(struct service *service) {
         return 0;
 }
 
-static int make_cache(struct service *service, const struct limits *limits) {
-        struct cache_limits cache_limits = cache_limits_of(service->server.settings, limits);
+/* Its limits come with the settings. */
+static int make_cache(struct service *service) {
         struct siphash_key key;
 
         if (getrandom(&key, sizeof(key), 0) != sizeof(key))
                 return -errno;
 
-        return cache_new(&service->server.cache, &key, &cache_limits);
+        return cache_new(&service->server.cache, &key, &(struct cache_limits){});
 }
 
 static struct handover handover_of(struct server *server) {
@@ -346,7 +342,11 @@ static int start(struct service *service) {
         if (r >= 0)
                 r = loop_timer_init(&service->leaving_timer, server->loop, on_leaving_timer, service);
         if (r >= 0)
+<<<<<<< HEAD
                 r = make_cache(service, &limits);
+=======
+                r = make_cache(service);
+>>>>>>> rooms-rest~1
         if (r >= 0)
                 r = custody_new(
                         &server->custody, server->loop, server->cache, &server->statistics, limits.leaving);
