@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,8 @@ static int run(char *const arguments[], int fd) {
         int spare = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 
         if (spare < 0 || dup2(spare, STDIN_FILENO) < 0 || dup2(spare, STDOUT_FILENO) < 0) {
-                fprintf(stderr, "scachectl: Could not pass the connection on: %s.\n", strerror(errno));
+                fprintf(stderr, "scachectl: Could not pass the connection to %s: %s.\n", arguments[0],
+                        strerror(errno));
                 return EX_OSERR;
         }
 
@@ -42,7 +44,7 @@ static int explain_miss(const char *label) {
         return EXIT_MISS;
 }
 
-static int find(const struct command_options *options, bool by_destination) {
+static int find(const struct options *options, bool by_destination) {
         const char *label = options->arguments[0];
         _cleanup_(scache_freep) struct scache *scache = NULL;
         _cleanup_(closep) int fd = -1;
@@ -67,10 +69,43 @@ static int find(const struct command_options *options, bool by_destination) {
         return run(options->arguments + 1, fd);
 }
 
-int command_find_endp(const struct command_options *options) {
+static int find_endp(const struct options *options) {
         return find(options, false);
 }
 
-int command_find_dest(const struct command_options *options) {
+static int find_dest(const struct options *options) {
         return find(options, true);
 }
+
+#define EXIT_STATUS_HELP                                                                    \
+        "  The one of COMMAND. 1 if no connection is parked there, 126 if COMMAND cannot\n" \
+        "  run, 127 if it does not exist, 64 to 77 if scachectl fails: see scachectl(1)."
+
+const struct command command_find_endp = {
+        .name = "find-endp",
+        .arguments = "LABEL -- COMMAND...",
+        .n_arguments_min = 2,
+        .n_arguments_max = INT_MAX,
+        .options = OPTIONS_SERVICE,
+        .summary = "run a command on a connection of an endpoint",
+        .help = "Take a connection of the endpoint LABEL out of the cache and run COMMAND with it\n"
+                "as standard input and output. $SCACHE_PROPERTY is the connection's property.",
+        .examples = "  scachectl find-endp mx1 -- sh -c 'printf \"QUIT\\r\\n\"; cat >&2'",
+        .exit_status = EXIT_STATUS_HELP,
+        .run = find_endp,
+};
+
+const struct command command_find_dest = {
+        .name = "find-dest",
+        .arguments = "LABEL -- COMMAND...",
+        .n_arguments_min = 2,
+        .n_arguments_max = INT_MAX,
+        .options = OPTIONS_SERVICE,
+        .summary = "run a command on a connection of a destination",
+        .help = "Take a connection of the destination LABEL out of the cache and run COMMAND with\n"
+                "it as standard input and output. $SCACHE_PROPERTY is the property of the\n"
+                "connection, $SCACHE_DESTINATION_PROPERTY the property of the binding.",
+        .examples = "  scachectl find-dest example.org -- sh -c 'printf \"QUIT\\r\\n\"; cat >&2'",
+        .exit_status = EXIT_STATUS_HELP,
+        .run = find_dest,
+};

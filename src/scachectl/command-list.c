@@ -108,7 +108,7 @@ static void on_entry(void *userdata, const struct listing_entry *entry) {
                 put_line(table, entry);
 }
 
-int command_list(const struct command_options *options) {
+static int run(const struct options *options) {
         _cleanup_(client_freep) struct client *client = NULL;
         struct table table = {
                 .is_json = options->json,
@@ -143,3 +143,16 @@ int command_list(const struct command_options *options) {
                         table.n_entries == 1 ? "" : "s");
         return EX_OK;
 }
+
+const struct command command_list = {
+        .name = "list",
+        .options = OPTIONS_CONTROL | OPTIONS_FILTER | OPTION(BINDINGS),
+        .summary = "list parked connections, or bindings",
+        .help = "List the parked connections. With --bindings or --destination, list the bindings\n"
+                "of destinations to endpoints. On a terminal this is a table, elsewhere one line\n"
+                "for each entry, with TABs between the fields: user, age and time left in\n"
+                "seconds, destination (of a binding), endpoint.",
+        .examples = "  scachectl list --user=postfix\n"
+                    "  scachectl list --destination='*example.org*'",
+        .run = run,
+};

@@ -49,7 +49,7 @@ static void put_line(const struct report *now, const struct report *before, uint
                         us));
 }
 
-int command_watch(const struct command_options *options) {
+static int run(const struct options *options) {
         _cleanup_(client_freep) struct client *client = NULL;
         const struct timespec interval = { (time_t) (options->interval_us / USEC_PER_SEC),
                 (long) (options->interval_us % USEC_PER_SEC * NSEC_PER_USEC) };
@@ -96,3 +96,14 @@ int command_watch(const struct command_options *options) {
                 before_us = now_us;
         }
 }
+
+const struct command command_watch = {
+        .name = "watch",
+        .options = OPTIONS_CONTROL | OPTION(INTERVAL) | OPTION(COUNT),
+        .summary = "show the state again and again",
+        .help = "Show the state of scached again and again: on a terminal in the same place,\n"
+                "elsewhere one line at a time. A restart of scached does not end it.",
+        .examples = "  scachectl watch\n"
+                    "  scachectl watch --json --interval=60 --count=10",
+        .run = run,
+};

@@ -74,8 +74,8 @@ static void read_page(struct client *client, bool bindings, listing_fn fn, void 
                 fn(userdata, &entry);
 }
 
-int listing_walk(struct client *client, const struct command_options *options, bool bindings, listing_fn fn,
-        void *userdata) {
+int listing_walk(
+        struct client *client, const struct options *options, bool bindings, listing_fn fn, void *userdata) {
         char cursor[CURSOR_MAX] = "";
         struct query query = {};
         int r;

@@ -20,8 +20,8 @@ struct listing_entry {
 typedef void (*listing_fn)(void *userdata, const struct listing_entry *entry);
 
 /* Walk through all connections, or bindings, that the options ask for. Returns negative errno as client_ask(). */
-int listing_walk(struct client *client, const struct command_options *options, bool bindings, listing_fn fn,
-        void *userdata);
+int listing_walk(
+        struct client *client, const struct options *options, bool bindings, listing_fn fn, void *userdata);
 
 /* Let go of all connections of the endpoints that match GLOB (NULL: any), of one user if HAS_USER. Returns negative
  * errno as client_ask(); N_FLUSHED grows in any case. */
