@@ -87,7 +87,7 @@ const struct command command_find_endp = {
         .n_arguments_min = 2,
         .n_arguments_max = INT_MAX,
         .options = OPTIONS_SERVICE,
-        .summary = "run a command on a connection of an endpoint",
+        .summary = "run a command on an endpoint's connection",
         .help = "Take a connection of the endpoint LABEL out of the cache and run COMMAND with it\n"
                 "as standard input and output. $SCACHE_PROPERTY is the connection's property.",
         .examples = "  scachectl find-endp mx1 -- sh -c 'printf \"QUIT\\r\\n\"; cat >&2'",
@@ -101,7 +101,7 @@ const struct command command_find_dest = {
         .n_arguments_min = 2,
         .n_arguments_max = INT_MAX,
         .options = OPTIONS_SERVICE,
-        .summary = "run a command on a connection of a destination",
+        .summary = "run a command on a destination's connection",
         .help = "Take a connection of the destination LABEL out of the cache and run COMMAND with\n"
                 "it as standard input and output. $SCACHE_PROPERTY is the property of the\n"
                 "connection, $SCACHE_DESTINATION_PROPERTY the property of the binding.",

@@ -121,7 +121,7 @@ static int run(const struct options *options) {
 const struct command command_metrics = {
         .name = "metrics",
         .options = OPTIONS_CONTROL,
-        .summary = "print the numbers of status as OpenMetrics text",
+        .summary = "print the state as OpenMetrics text",
         .help = "Print the numbers of \"scachectl status\" as OpenMetrics text, for the textfile\n"
                 "collector of Prometheus' node_exporter and the like.",
         .examples = "  scachectl metrics >scached.prom.new && mv scached.prom.new scached.prom",
