@@ -11,9 +11,9 @@
 #include "scachectl/service.h"
 #include "scachectl/terminal.h"
 
-/* `find-endp` and `find-dest`: what is found becomes the standard input and output of a command. */
+/* `find-endp` and `find-dest`: run a command with the connection as standard input and output. */
 
-/* As the shell says it (POSIX, 2.8.2). */
+/* The same as the shell's (POSIX, 2.8.2). */
 #define EXIT_CANNOT_RUN 126
 #define EXIT_NO_COMMAND 127
 
@@ -23,7 +23,7 @@ static int set_variable(const char *name, const char *value) {
 
 /* Become the command. Returns the exit status if that fails. */
 static int run(char *const arguments[], int fd) {
-        /* Out of the way first: it may have come as 0 or 1 itself, and would stay close-on-exec there. */
+        /* First to another number: the descriptor may be 0 or 1 itself, and would stay close-on-exec there. */
         int spare = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 
         if (spare < 0 || dup2(spare, STDIN_FILENO) < 0 || dup2(spare, STDOUT_FILENO) < 0) {

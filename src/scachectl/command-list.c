@@ -10,7 +10,7 @@
 #include "scachectl/listing.h"
 #include "scachectl/terminal.h"
 
-/* What comes before the labels in a table: user, age, time left. */
+/* The columns before the labels in a table: user, age, time left. */
 #define TABLE_FORMAT  "%-12.12s %7s %7s  "
 #define TABLE_COLUMNS 30
 
@@ -21,7 +21,7 @@ struct table {
         size_t columns; /* for the labels */
         struct json json;
         size_t n_entries;
-        uint64_t known_user; /* the last one looked up: there are few of them, mostly in a row */
+        uint64_t known_user; /* the last one looked up: there are few users, mostly in a row */
         char user_name[64];
 };
 
@@ -52,7 +52,7 @@ static void put_row(struct table *table, const struct listing_entry *entry) {
         printf(TABLE_FORMAT, user_name(table, entry), terminal_time(entry->age_us).text,
                 terminal_time(entry->remaining_us).text);
         if (table->has_bindings) {
-                /* Half of what is left for either, the arrow between them. */
+                /* Half of the space for each label, with the arrow between them. */
                 put_text(entry->destination, (table->columns - 4) / 2);
                 fputs(" -> ", stdout);
                 put_text(entry->endpoint, (table->columns - 4) / 2);

@@ -7,7 +7,7 @@
 #include "scachectl/command.h"
 #include "scachectl/report.h"
 
-/* OpenMetrics 1.0, of the kinds that older readers of Prometheus' text format know, too. */
+/* OpenMetrics 1.0, with only those kinds of metrics that Prometheus' older text format also has. */
 
 enum kind {
         KIND_GAUGE,

@@ -14,13 +14,13 @@
 #include "scachectl/program.h"
 #include "scachectl/service.h"
 
-/* Switch Postfix instances over to scached and back. Everything is done with the programs that an administrator would use,
- * and said; nothing is changed in an instance before a lookup through its new socket has worked. */
+/* Switch Postfix instances to scached and back, with the programs that an administrator would use, and print each step. An
+ * instance is not changed before a lookup through its new socket has worked. */
 
 #define SERVICE_NAME     "scached" /* of the socket in an instance's private/ */
 #define SERVICE_NAME_OWN "scache"  /* Postfix's own */
 
-/* The instance for which there is a socket unit of its own. All others have one made from the template. */
+/* The instance with its own socket unit. All others use the template. */
 #define QUEUE_DIRECTORY "/var/spool/postfix"
 #define MAIL_OWNER      "postfix"
 #define UNIT            "scached-postfix.socket"
@@ -128,7 +128,7 @@ static int instance_init(struct instance *instance, const char *config_directory
         return EX_OK;
 }
 
-/* Where the socket unit says what is special about this instance. */
+/* The drop-in for the socket unit, with the peculiarities of this instance. */
 static void drop_in_paths(const struct instance *instance, char folder[PATH_MAX], char file[PATH_MAX]) {
         (void) snprintf(folder, PATH_MAX, UNIT_FOLDER "/%s.d", instance->unit);
         (void) snprintf(file, PATH_MAX, UNIT_FOLDER "/%s.d/" DROP_IN, instance->unit);
@@ -178,7 +178,7 @@ static int write_drop_in(const struct instance *instance) {
 static int start_socket(const struct instance *instance) {
         bool started = is_active(instance->unit);
 
-        /* A service that runs gets no further sockets; one that other agents keep starting may need several attempts. */
+        /* systemd passes no further sockets to a running service. If other agents start it again, several attempts are needed. */
         for (int i = 0; i < START_ATTEMPTS && !started; i++) {
                 if (is_active(instance->service_unit) && systemctl("stop", instance->service_unit))
                         printf("%s: stopped; the next agent starts it again, with the new socket.\n",
@@ -193,7 +193,7 @@ static int start_socket(const struct instance *instance) {
         return EX_OK;
 }
 
-/* Ask for what nobody has saved: what matters is that there is an answer. */
+/* Look up a destination that nobody has saved: any answer proves that the socket works. */
 static int look_up(const struct options *options, const struct instance *instance) {
         struct options here = *options;
         _cleanup_(scache_freep) struct scache *scache = NULL;
@@ -228,7 +228,7 @@ static bool is_running(const struct instance *instance) {
         return pid > 0 && kill(pid, 0) == 0;
 }
 
-/* Let a running Postfix know. */
+/* Reload Postfix, if it runs. */
 static int reload(const struct instance *instance) {
         const char *folder = instance->config_directory;
 
@@ -240,7 +240,7 @@ static int reload(const struct instance *instance) {
         return EX_OK;
 }
 
-/* Change main.cf with postconf(1), and let a running Postfix know. */
+/* Change main.cf with postconf(1), and reload Postfix, if it runs. */
 static int set_service_name(
         const struct instance *instance, const char *option, const char *argument, const char *what) {
         const char *folder = instance->config_directory;
@@ -266,7 +266,7 @@ static int enable(const struct options *options, const struct instance *instance
         if (strcmp(instance->service_name, SERVICE_NAME) == 0) {
                 printf("%s/main.cf: connection_cache_service_name=" SERVICE_NAME " already.\n",
                         instance->config_directory);
-                /* Agents that have missed the socket would cache no more, as after a purge and a new installation. */
+                /* Agents that missed the socket, as after a purge and a new installation, would use the cache no more. */
                 return had_socket ? EX_OK : reload(instance);
         }
 
@@ -308,8 +308,8 @@ static int with_instance(const struct options *options, const char *config_direc
         return r == EX_OK ? fn(options, &instance) : r;
 }
 
-/* All instances that postmulti(1) knows: "NAME GROUP y|n CONFIG_DIRECTORY" each. The first failure is returned, the others are
- * done all the same. */
+/* Call FN for all instances that postmulti(1) lists, as lines of "NAME GROUP y|n CONFIG_DIRECTORY". A failure does not stop it;
+ * the first one is returned. */
 static int with_all_instances(const struct options *options, instance_fn fn) {
         static const char *const arguments[] = { "postmulti", "-l", NULL };
         _cleanup_(freep) char *list = NULL;
@@ -354,7 +354,7 @@ static int run(const struct options *options) {
                 return EX_NOPERM;
         }
 
-        /* What was done is to be read in its order with what is said about failures. */
+        /* Keep the order of steps on standard output and failures on standard error. */
         (void) setvbuf(stdout, NULL, _IOLBF, 0);
         return options->config_directory ? with_instance(options, options->config_directory, fn)
                                          : with_all_instances(options, fn);

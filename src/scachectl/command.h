@@ -15,7 +15,7 @@ struct command {
         const char *summary; /* a few words, for the list of commands */
         const char *help;    /* sentences, in lines of a terminal */
         const char *examples;
-        const char *exit_status; /* NULL if there is nothing particular to it */
+        const char *exit_status; /* NULL if scachectl(1) is enough */
 
         /* Returns the exit status, and has reported what went wrong. */
         int (*run)(const struct options *options);

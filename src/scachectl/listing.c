@@ -6,7 +6,7 @@
 
 #define CURSOR_MAX 256
 
-/* A request in the making. */
+/* A request that is being built. */
 struct query {
         struct client_attribute attributes[6];
         size_t n_attributes;

@@ -65,7 +65,7 @@ static int parse_user(const char *text, unsigned *ret) {
         return 0;
 }
 
-/* Lines of mail protocols end in CR LF, which is hard to type: \r, \n and \\ in place. */
+/* Replace \r, \n and \\ in place: lines of mail protocols end in CR LF, which is hard to type. */
 static void unescape(char *text) {
         char *to = text;
 

@@ -7,7 +7,7 @@
 
 DEFINE_CLEANUP(struct scache *, scache_free);
 
-/* Make a handle as the options say. Returns negative errno. */
+/* Make a libscache handle with the path, dialect and timeout of the options. Returns negative errno. */
 static inline int service_new(struct scache **ret, const struct options *options) {
         int r;
 
