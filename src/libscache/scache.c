@@ -197,7 +197,7 @@ _public_ const char *scache_get_destination_property(const struct scache *scache
 _public_ int scache_get_fd(struct scache *scache) {
         int r;
 
-        /* An epoll set of one socket: the socket changes when the connection does, but an event loop needs a fixed descriptor. */
+        /* An epoll set of one socket, because an event loop needs a descriptor that stays the same on a new connection. */
         if (scache->epoll_fd < 0) {
                 scache->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
                 if (scache->epoll_fd < 0)

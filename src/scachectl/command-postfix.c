@@ -178,7 +178,7 @@ static int write_drop_in(const struct instance *instance) {
 static int start_socket(const struct instance *instance) {
         bool started = is_active(instance->unit);
 
-        /* systemd passes no further sockets to a running service. If other agents start it again, several attempts are needed. */
+        /* systemd passes no further sockets to a running service, and other agents may start it again meanwhile. */
         for (int i = 0; i < START_ATTEMPTS && !started; i++) {
                 if (is_active(instance->service_unit) && systemctl("stop", instance->service_unit))
                         printf("%s: stopped; the next agent starts it again, with the new socket.\n",
@@ -308,8 +308,8 @@ static int with_instance(const struct options *options, const char *config_direc
         return r == EX_OK ? fn(options, &instance) : r;
 }
 
-/* Call FN for all instances that postmulti(1) lists, as lines of "NAME GROUP y|n CONFIG_DIRECTORY". A failure does not stop it;
- * the first one is returned. */
+/* Call FN for all instances that postmulti(1) lists, as lines of "NAME GROUP y|n CONFIG_DIRECTORY". Goes on after a failure,
+ * and returns the first one. */
 static int with_all_instances(const struct options *options, instance_fn fn) {
         static const char *const arguments[] = { "postmulti", "-l", NULL };
         _cleanup_(freep) char *list = NULL;
