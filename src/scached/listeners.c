@@ -121,7 +121,7 @@ static int judge(int fd, const char *name, enum dialect *ret_dialect, const char
         *ret_dialect = dialect_from_name(name);
 
         if (*ret_dialect == _DIALECT_INVALID)
-                *ret_why = "it has no FileDescriptorName= that is a dialect";
+                *ret_why = "its FileDescriptorName= is not a dialect";
         else if (sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1) <= 0)
                 *ret_why = "it is not a listening AF_UNIX stream socket";
         else
@@ -150,7 +150,7 @@ int listeners_new(
 
                 if (judge(socket->fd, socket->name, &dialect, &why) < 0) {
                         journal_say(server->journal, SOCKET_UNKNOWN, NULL,
-                                "Closed a socket named \"%s\" that was passed at start: %s.", socket->name,
+                                "Closed the socket \"%s\" that was passed at the start: %s.", socket->name,
                                 why);
                         descriptor_close(steal_fd(&socket->fd));
                         continue;
