@@ -1,4 +1,4 @@
-/* cache: the records behind cache.h and how they hold on to each other, for this room only */
+/* cache: the records behind cache.h and their references to each other, for this room only */
 #pragma once
 
 #include "base/cleanup.h"
@@ -8,8 +8,8 @@
 
 TAILQ_HEAD(binding_list, binding);
 
-/* An endpoint or a destination: a user's label, and what was saved under it. It lives as long as something holds it: a
- * connection its endpoint, a binding its destination and its endpoint. */
+/* An endpoint or a destination: the label of a user, and the entries saved under it. It lives as long as something holds it:
+ * a connection holds its endpoint, a binding its destination and its endpoint. */
 struct label {
         struct table_entry by_text;
         union {
@@ -27,7 +27,8 @@ struct label {
 /* All endpoints, or all destinations. */
 struct labels {
         struct table table;
-        /* What is asked for in a row: a destination is found and bound again, an endpoint bound to and saved to. */
+        /* The last label used, because it is often used again: a destination is found and then bound, an endpoint is bound
+         * and then saved to. */
         struct label *recent;
 };
 
@@ -77,7 +78,7 @@ void binding_drop(struct cache *cache, struct binding *binding);
 void connection_park(struct cache *cache, struct connection *connection);
 void connection_unpark(struct cache *cache, struct connection *connection);
 
-/* The cache lets go of all it knows about a connection that is not parked. */
+/* Remove all references of the cache to a connection that is not parked. */
 void connection_forget(struct cache *cache, struct connection *connection);
 
 static inline struct label *label_of(struct table_entry *entry) {

@@ -1,4 +1,4 @@
-/* cache: what its users see of it: the record of a connection, what is saved, limits and counts */
+/* cache: its public records: connections, the details of a save, limits and counts */
 #pragma once
 
 #include <stddef.h>
@@ -14,7 +14,7 @@ struct binding; /* destination -> endpoint */
 
 enum connection_state {
         CONNECTION_PARKED,   /* in the cache, can be found */
-        CONNECTION_LENT,     /* found, and not yet handed over: may still come back */
+        CONNECTION_LENT,     /* found, but not yet received by the agent: may come back */
         CONNECTION_DEPARTED, /* out of the cache */
 };
 
@@ -26,9 +26,9 @@ enum departure {
         _DEPARTURE_MAX,
 };
 
-/* A connection. Others read it; only the cache writes it, but for what is the owner's. */
+/* A connection. Others may read it; they write only the owner's members. */
 struct connection {
-        TAILQ_ENTRY(connection) siblings; /* of its endpoint, or departed; the owner's after that */
+        TAILQ_ENTRY(connection) siblings; /* of its endpoint, or of the departed; later the owner's */
         struct deadline deadline;
         struct label *endpoint; /* NULL once it is out of the cache */
         uint64_t id;            /* grows with every connection saved */
@@ -44,9 +44,9 @@ struct connection {
 
 TAILQ_HEAD(connection_list, connection);
 
-/* What to save a connection with. Times are in µs, on the clock whose time the lookups are given. */
+/* The details of a connection to save. Times are in µs, on the clock of the lookups. */
 struct connection_details {
-        uint64_t id;    /* 0 for a new one, else what it had in a former process */
+        uint64_t id;    /* 0 for a new connection, otherwise its id in the process before */
         uid_t uid;      /* who may find it: part of the identity of its endpoint */
         uid_t saved_by; /* for people to see */
         struct slice endpoint;
@@ -70,7 +70,7 @@ struct binding_details {
 /* 0 is "no limit". */
 struct cache_limits {
         uint64_t connections;
-        uint64_t bytes; /* of memory, everything the cache holds counted */
+        uint64_t bytes; /* of memory for all entries */
 };
 
 struct cache_counts {
@@ -83,7 +83,7 @@ struct cache_counts {
         uint64_t bindings_let_go; /* at a limit, since the start */
 };
 
-/* What the entries are about. The slices are valid until the cache is changed. */
+/* The contents of entries. Slices are valid until the cache changes. */
 struct slice connection_endpoint(const struct connection *connection);
 uid_t connection_scope(const struct connection *connection);
 struct slice binding_destination(const struct binding *binding);
