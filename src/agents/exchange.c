@@ -63,14 +63,13 @@ static const struct {
         [REFUSAL_MALFORMED] = { EVENT_REQUEST_MALFORMED, STATUS_BAD, " sent a malformed ", " request" },
         [REFUSAL_UNKNOWN] = { EVENT_REQUEST_UNKNOWN, STATUS_BAD, " sent an unknown request \"", "\"" },
         [REFUSAL_UNWANTED] = { EVENT_DESCRIPTOR_UNWANTED, STATUS_BAD,
-                " sent a descriptor where none belongs, or more than one: closed", "" },
+                " sent an unexpected descriptor, or more than one: closed", "" },
         [REFUSAL_MISSING] = { EVENT_DESCRIPTOR_MISSING, STATUS_FAIL,
-                " asked to save a connection, but sent no descriptor for it", "" },
+                " asked to save a connection, but sent no descriptor", "" },
         [REFUSAL_NO_SOCKET] = { EVENT_DESCRIPTOR_REFUSED, STATUS_FAIL,
                 " sent a descriptor that is not a socket: refused", "" },
         [REFUSAL_DECLINED] = { EVENT_EXHAUSTED, STATUS_FAIL,
-                ": too many descriptors that agents sent and that are no sockets are still being closed",
-                "" },
+                ": too many descriptors that are not sockets are still being closed", "" },
         [REFUSAL_EXHAUSTED] = { EVENT_EXHAUSTED, STATUS_FAIL, ": ", "" },
 };
 
@@ -206,7 +205,7 @@ _cold_ static void hand_over_failed(const struct exchange *exchange, int error) 
         struct journal_subject subject = agent_subject(agent, exchange->label);
 
         journal_say(exchange->server->journal, HAND_OVER_FAILED, &subject,
-                "Could not hand a connection over to agent %i of user %u, it stays parked: %s.",
+                "Could not pass a connection to agent %i of user %u, keeping it parked: %s.",
                 (int) agent->pid, agent->uid, strerror(-error));
 }
 

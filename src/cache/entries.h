@@ -1,4 +1,4 @@
-/* cache: how records are made and hold on to each other, for this room only */
+/* cache: the records behind cache.h and their references to each other, for this room only */
 #pragma once
 
 #include "base/cleanup.h"
@@ -9,7 +9,8 @@
 /* All endpoints, or all destinations. */
 struct labels {
         struct table table;
-        /* What is asked for in a row: a destination is found and bound again, an endpoint bound to and saved to. */
+        /* The last label used, because it is often used again: a destination is found and then bound, an endpoint is bound
+         * and then saved to. */
         struct label *recent;
 };
 
@@ -47,7 +48,7 @@ void binding_drop(struct cache *cache, struct binding *binding);
 void connection_park(struct cache *cache, struct connection *connection);
 void connection_unpark(struct cache *cache, struct connection *connection);
 
-/* The cache lets go of all it knows about a connection that is not parked. */
+/* Remove all references of the cache to a connection that is not parked. */
 void connection_forget(struct cache *cache, struct connection *connection);
 
 static inline struct label *label_of(struct table_entry *entry) {

@@ -1,4 +1,4 @@
-/* cache: what its users see of it: the record of a connection, what is saved, limits and counts */
+/* cache: its public records: connections, the details of a save, limits and counts */
 #pragma once
 
 #include <stddef.h>
@@ -14,7 +14,7 @@
 
 enum connection_state {
         CONNECTION_PARKED,   /* in the cache, can be found */
-        CONNECTION_LENT,     /* found, and not yet handed over: may still come back */
+        CONNECTION_LENT,     /* found, but not yet received by the agent: may come back */
         CONNECTION_DEPARTED, /* out of the cache */
 };
 
@@ -26,8 +26,9 @@ enum departure {
         _DEPARTURE_MAX,
 };
 
+/* A connection. Others may read it; they write only the owner's members. */
 struct connection {
-        TAILQ_ENTRY(connection) siblings; /* of its endpoint, or departed; the owner's after that */
+        TAILQ_ENTRY(connection) siblings; /* of its endpoint, or of the departed; later the owner's */
         struct deadline deadline;
         struct label *endpoint; /* NULL once it is out of the cache */
         uint64_t id;            /* grows with every connection saved */
@@ -57,8 +58,8 @@ struct binding {
 
 TAILQ_HEAD(binding_list, binding);
 
-/* An endpoint or a destination: a user's label, and what was saved under it. It lives as long as something holds it: a
- * connection its endpoint, a binding its destination and its endpoint. */
+/* An endpoint or a destination: the label of a user, and the entries saved under it. It lives as long as something holds it:
+ * a connection holds its endpoint, a binding its destination and its endpoint. */
 struct label {
         struct table_entry by_text;
         union {
@@ -71,9 +72,9 @@ struct label {
         char text[];
 };
 
-/* What to save a connection with. Times are in µs, on the clock whose time the lookups are given. */
+/* The details of a connection to save. Times are in µs, on the clock of the lookups. */
 struct connection_details {
-        uint64_t id;    /* 0 for a new one, else what it had in a former process */
+        uint64_t id;    /* 0 for a new connection, otherwise its id in the process before */
         uid_t uid;      /* who may find it: part of the identity of its endpoint */
         uid_t saved_by; /* for people to see */
         struct slice endpoint;
@@ -97,7 +98,7 @@ struct binding_details {
 /* 0 is "no limit". */
 struct cache_limits {
         uint64_t connections;
-        uint64_t bytes; /* of memory, everything the cache holds counted */
+        uint64_t bytes; /* of memory for all entries */
 };
 
 struct cache_counts {
@@ -110,7 +111,7 @@ struct cache_counts {
         uint64_t bindings_let_go; /* at a limit, since the start */
 };
 
-/* What a record says. Valid until the cache is changed. */
+/* The contents of records. Slices are valid until the cache changes. */
 
 static inline struct slice label_text(const struct label *label) {
         return (struct slice){ label->text, label->size };

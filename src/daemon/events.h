@@ -1,10 +1,10 @@
-/* daemon: every kind of line in the journal, with the message id its catalog entry has */
+/* daemon: every kind of line in the journal, with the message id of its catalog entry */
 #pragma once
 
 #include <syslog.h>
 
-/* EVENT(name, message id, priority, limited): limited are those that an agent could cause at will. An id never changes
- * its meaning; what each line means for mail and what to do is in units/scached.catalog. */
+/* EVENT(name, message id, priority, limited). Lines that an agent can cause at will are limited. An id never changes its
+ * meaning. units/scached.catalog explains each kind of line. */
 #define EVENTS(EVENT)                                                                     \
         EVENT(STARTED, "40a12d84b5ce4253a5f37c855e3973a5", LOG_INFO, false)               \
         EVENT(LEAVING, "b29193bd55c94e94983efa4890605cde", LOG_INFO, false)               \

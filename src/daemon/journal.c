@@ -182,8 +182,8 @@ void journal_write(struct journal *journal, enum event event, const struct journ
 
         size = strlen(line);
         if (suppressed > 0)
-                (void) snprintf(line + size, sizeof(line) - size,
-                        " (%" PRIu64 " more like this were not logged)", suppressed);
+                (void) snprintf(line + size, sizeof(line) - size, " (%" PRIu64 " similar lines suppressed)",
+                        suppressed);
 
         if (journal->native)
                 send_fields(journal, event, subject, &place, line);

@@ -242,11 +242,11 @@ void handover_save(const struct handover *handover) {
         r = save(handover, &inventory, &n_kept);
         if (r < 0)
                 journal_say(handover->journal, NOT_KEPT, NULL,
-                        "Could not keep what is parked, %zu connection%s, for the next start: %s.",
+                        "Could not keep %zu parked connection%s for the next start: %s.",
                         (size_t) counts->connections, plural(counts->connections), strerror(-r));
         else
                 journal_say(handover->journal, KEPT, NULL,
-                        "Left %zu connection%s and %zu binding%s for the next start, %zu could not be kept.",
+                        "Kept %zu connection%s and %zu binding%s for the next start, could not keep %zu.",
                         n_kept, plural(n_kept), inventory.n_bindings, plural(inventory.n_bindings),
                         (size_t) counts->connections);
 }
@@ -431,11 +431,11 @@ void handover_take(const struct handover *handover, struct passed *passed) {
 
         if (r < 0)
                 journal_say(handover->journal, INDEX_REFUSED, NULL,
-                        "Closed %zu connection%s kept across the restart: the index cannot be used, %s.",
+                        "Closed %zu connection%s kept over the restart: the index cannot be used (%s).",
                         taking.n_closed + n_lost, plural(taking.n_closed + n_lost), refusal(r));
         else
                 journal_say(handover->journal, TAKEN_OVER, NULL,
-                        "Took over %zu connection%s and %zu binding%s, lost %zu%s%s.", taking.n_taken,
+                        "Restored %zu connection%s and %zu binding%s, lost %zu%s%s.", taking.n_taken,
                         plural(taking.n_taken), n_bindings, plural(n_bindings), taking.n_closed + n_lost,
                         q < 0 ? ": " : "", q < 0 ? strerror(-q) : "");
 }

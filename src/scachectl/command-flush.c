@@ -46,7 +46,7 @@ static void on_binding(void *userdata, const struct listing_entry *entry) {
                 : listing_flush(flush->client, glob, entry->has_user, entry->user, &flush->n_flushed);
 }
 
-static int flush_destinations(const struct command_options *options, struct flush *flush) {
+static int flush_destinations(const struct options *options, struct flush *flush) {
         _cleanup_(client_freep) struct client *client = NULL;
         int r;
 
@@ -57,18 +57,20 @@ static int flush_destinations(const struct command_options *options, struct flus
         return r < 0 ? r : flush->error;
 }
 
-int command_flush(const struct command_options *options) {
+static int run(const struct options *options) {
         _cleanup_(client_freep) struct client *client = NULL;
-        const char *glob = options->n_arguments > 0 ? options->arguments[0] : options->endpoint;
+        struct options filter = *options;
         struct flush flush = {};
         int r;
 
+        if (options->n_arguments > 0)
+                filter.endpoint = options->arguments[0];
         r = client_new(&client, options->control_path, options->timeout_us);
         if (r >= 0) {
                 flush.client = client;
-                r = options->destination
-                        ? flush_destinations(options, &flush)
-                        : listing_flush(client, glob, options->has_user, options->user, &flush.n_flushed);
+                r = options->destination ? flush_destinations(&filter, &flush)
+                                         : listing_flush(client, filter.endpoint, options->has_user,
+                                                   options->user, &flush.n_flushed);
         }
         if (r < 0)
                 return command_explain(options->control_path, UNIT_CONTROL, r);
@@ -76,6 +78,19 @@ int command_flush(const struct command_options *options) {
         if (options->json)
                 printf("{\"flushed\":%" PRIu64 "}\n", flush.n_flushed);
         else
-                printf("Let go of %" PRIu64 " connection%s.\n", flush.n_flushed, plural(flush.n_flushed));
+                printf("Flushed %" PRIu64 " connection%s.\n", flush.n_flushed, plural(flush.n_flushed));
         return EX_OK;
 }
+
+const struct command command_flush = {
+        .name = "flush",
+        .arguments = "[GLOB]",
+        .n_arguments_max = 1,
+        .options = OPTIONS_CONTROL | OPTIONS_FILTER,
+        .summary = "close parked connections politely",
+        .help = "Send the farewell on the parked connections whose endpoint matches GLOB, and\n"
+                "close them. Without GLOB and filters, this is done to all connections.",
+        .examples = "  scachectl flush '*192.0.2.7*'     before that address goes away\n"
+                    "  scachectl flush --destination='*example.org*'",
+        .run = run,
+};

@@ -7,7 +7,7 @@
 #include "scachectl/command.h"
 #include "scachectl/report.h"
 
-/* OpenMetrics 1.0, of the kinds that older readers of Prometheus' text format know, too. */
+/* OpenMetrics 1.0, with only those kinds of metrics that Prometheus' older text format also has. */
 
 enum kind {
         KIND_GAUGE,
@@ -25,9 +25,9 @@ static const struct {
                 const char *labels; /* or NULL */
         } samples[4];
 } families[] = {
-        { "scached_agents", KIND_GAUGE, NULL, "Agents that are connected.", { { "agents", NULL } } },
+        { "scached_agents", KIND_GAUGE, NULL, "Connected agents.", { { "agents", NULL } } },
         { "scached_connections", KIND_GAUGE, NULL,
-                "Connections in the care of the service: parked, being handed over, leaving.",
+                "Connections by state: parked, lent to an agent that has not taken them yet, leaving.",
                 { { "connections", "state=\"parked\"" }, { "connections_lent", "state=\"lent\"" },
                         { "connections_leaving", "state=\"leaving\"" } } },
         { "scached_endpoints", KIND_GAUGE, NULL, "Endpoints that have a parked connection.",
@@ -36,7 +36,7 @@ static const struct {
                 { { "destinations", NULL } } },
         { "scached_bindings", KIND_GAUGE, NULL, "Bindings of destinations to endpoints.",
                 { { "bindings", NULL } } },
-        { "scached_memory_bytes", KIND_GAUGE, "bytes", "Memory that the cache takes.",
+        { "scached_memory_bytes", KIND_GAUGE, "bytes", "Memory that the cache uses.",
                 { { "memory_bytes", NULL } } },
         { "scached_ttl_limit_seconds", KIND_GAUGE, "seconds", "Longest time to live of a connection.",
                 { { "ttl_limit_us", NULL } } },
@@ -48,25 +48,25 @@ static const struct {
         { "scached_connections_saved", KIND_COUNTER, NULL, "Connections that were parked.",
                 { { "connections_saved", NULL } } },
         { "scached_connections_departed", KIND_COUNTER, NULL,
-                "Connections that left the cache other than to an agent, by reason.",
+                "Connections that left the cache without an agent, by reason.",
                 { { "connections_expired", "reason=\"expired\"" },
                         { "connections_evicted", "reason=\"evicted\"" },
                         { "connections_flushed", "reason=\"flushed\"" },
                         { "connections_dead", "reason=\"dead\"" } } },
         { "scached_connections_returned", KIND_COUNTER, NULL,
-                "Connections that an agent asked for and did not take.",
+                "Connections that were found, but not taken by the agent.",
                 { { "connections_returned", NULL } } },
-        { "scached_bindings_saved", KIND_COUNTER, NULL, "Bindings that were made or renewed.",
+        { "scached_bindings_saved", KIND_COUNTER, NULL, "Bindings that were saved or renewed.",
                 { { "bindings_saved", NULL } } },
-        { "scached_bindings_evicted", KIND_COUNTER, NULL, "Bindings that were let go at a limit.",
+        { "scached_bindings_evicted", KIND_COUNTER, NULL, "Bindings that were evicted at a limit.",
                 { { "bindings_evicted", NULL } } },
         { "scached_farewells", KIND_COUNTER, NULL, "Farewells that were sent.", { { "farewells", NULL } } },
-        { "scached_requests_refused", KIND_COUNTER, NULL, "Requests that were refused, misses left out.",
+        { "scached_requests_refused", KIND_COUNTER, NULL, "Requests that were refused, without misses.",
                 { { "requests_refused", NULL } } },
         { "scached_agents_accepted", KIND_COUNTER, NULL, "Agents that connected.",
                 { { "agents_accepted", NULL } } },
         { "scached_agents_dropped", KIND_COUNTER, NULL,
-                "Agents that were cut off: stuck, endless, or over the limit.",
+                "Agents that were disconnected: stuck, with an endless request, or over the limit.",
                 { { "agents_dropped", NULL } } },
 };
 
@@ -97,7 +97,7 @@ static void put_families(const struct report *report) {
         }
 }
 
-int command_metrics(const struct command_options *options) {
+static int run(const struct options *options) {
         struct report report;
         int r;
 
@@ -110,9 +110,20 @@ int command_metrics(const struct command_options *options) {
                 return EX_OK;
         }
 
-        printf("# HELP scached_build_info The version that runs.\n# TYPE scached_build_info gauge\n");
+        printf("# HELP scached_build_info Version of the running service.\n# TYPE scached_build_info "
+               "gauge\n");
         printf("scached_build_info{version=\"%s\"} 1\n", report.version);
         put_families(&report);
         printf("# EOF\n");
         return EX_OK;
 }
+
+const struct command command_metrics = {
+        .name = "metrics",
+        .options = OPTIONS_CONTROL,
+        .summary = "print the state as OpenMetrics text",
+        .help = "Print the numbers of \"scachectl status\" as OpenMetrics text, for the textfile\n"
+                "collector of Prometheus' node_exporter and the like.",
+        .examples = "  scachectl metrics >scached.prom.new && mv scached.prom.new scached.prom",
+        .run = run,
+};

@@ -119,7 +119,7 @@ static int listener_init(struct listener *listener, struct listeners *all, int f
 /* What is wrong with a socket that the service manager passed, NULL if nothing is. */
 static const char *objection(int fd, enum dialect dialect) {
         if (dialect == _DIALECT_INVALID)
-                return "it has no FileDescriptorName= that is a dialect";
+                return "its FileDescriptorName= is not a dialect";
         if (sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1) <= 0)
                 return "it is not a listening AF_UNIX stream socket";
         return NULL;
@@ -145,7 +145,7 @@ int listeners_new(
 
                 if (why) {
                         journal_say(server->journal, SOCKET_UNKNOWN, NULL,
-                                "Closed a socket named \"%s\" that was passed at start: %s.", socket->name,
+                                "Closed the socket \"%s\" that was passed at the start: %s.", socket->name,
                                 why);
                         descriptor_close(steal_fd(&socket->fd));
                         continue;

@@ -50,9 +50,11 @@ _scachectl() {
         esac
 
         if [[ -z $command ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "${!options[*]} --help --version" -- "$cur")
+                mapfile -t COMPREPLY < <(compgen -W "${!options[*]} help --help --version" -- "$cur")
+        elif [[ $command == help ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "${!options[*]}" -- "$cur")
         elif [[ $cur == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "${options[$command]-}" -- "$cur")
+                mapfile -t COMPREPLY < <(compgen -W "${options[$command]-} --help" -- "$cur")
                 [[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace
         elif [[ $command == postfix ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "enable disable" -- "$cur")
