@@ -111,7 +111,7 @@ deps_of_rpm := build package
 deps_of = $(or $(deps_of_$(1)),build demo check package)
 .PHONY: deps
 deps:
-	@sh packaging/deps $(sort $(foreach goal,$(filter-out deps,$(MAKECMDGOALS)),$(call deps_of,$(goal))))
+	@READERS=$(B)/readers sh packaging/deps $(sort $(foreach goal,$(filter-out deps,$(MAKECMDGOALS)),$(call deps_of,$(goal))))
 
 .PHONY: demo
 demo: all
