@@ -158,9 +158,9 @@ const struct command command_metrics = {
         .name = "metrics",
         .options = OPTIONS_CONTROL | OPTION(FORMAT) | OPTION(OUTPUT),
         .summary = "print the state for monitoring",
-        .help = "Print the numbers of \"scachectl status\" as OpenMetrics text, or in the older format\n"
-                "of Prometheus, the only one that node_exporter's textfile collector reads.\n"
-                "scached-metrics.timer does this for the collector once a minute.",
+        .help = "Print the numbers of \"scachectl status\" as OpenMetrics text, or in the older\n"
+                "format of Prometheus, for node_exporter's textfile collector.\n"
+                "For that collector, scached-metrics.timer does this once a minute.",
         .examples = "  scachectl metrics --format=prometheus --output=scached.prom",
         .run = run,
 };

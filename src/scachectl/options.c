@@ -38,7 +38,7 @@ static int parse_time(const char *text, uint64_t *ret_us) {
         double seconds;
 
         seconds = strtod(text, &end);
-        if (end == text || *end || !(seconds > 0 && seconds <= 1e9))
+        if (end == text || *end || !(seconds >= 1e-6 && seconds <= 1e9))
                 return -EINVAL;
 
         *ret_us = (uint64_t) (seconds * (double) USEC_PER_SEC);
@@ -113,6 +113,8 @@ int options_set(struct options *options, enum option_id id, char *value) {
                 break;
         case OPTION_COUNT:
                 r = parse_number(value, UINT_MAX, &options->count);
+                if (options->count == 0)
+                        r = -EINVAL;
                 break;
         case OPTION_DESTINATION:
                 options->destination = value;
@@ -156,6 +158,7 @@ int options_set(struct options *options, enum option_id id, char *value) {
                 options->control_path = options->service_path = value;
                 break;
         case OPTION_TIMEOUT:
+                options->has_timeout = true;
                 r = parse_time(value, &options->timeout_us);
                 break;
         case OPTION_TTL:

@@ -70,6 +70,7 @@ struct options {
         const char *farewell;
         unsigned ttl_s;
         int fd;
+        bool has_timeout;
         uint64_t timeout_us;
         uint64_t interval_us;
         unsigned count; /* 0: no end */
