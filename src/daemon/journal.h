@@ -31,9 +31,9 @@ int journal_new(struct journal **ret, bool verbose);
 struct journal *journal_free(struct journal *journal);
 DEFINE_CLEANUP(struct journal *, journal_free);
 
-/* Set the identifier, which is copied, and the facility (LOG_MAIL, ...) of all further lines. Returns -ENOMEM; then nothing
- * has changed. */
-int journal_set_identity(struct journal *journal, const char *identifier, int facility);
+/* Set the identifier of the statistics, which is copied, and the facility (LOG_MAIL, ...) of all further lines. Lines other than
+ * the statistics have the identifier scached. Returns -ENOMEM; then nothing has changed. */
+int journal_set_identity(struct journal *journal, const char *statistics_identifier, int facility);
 
 /* Return whether EVENT_TRACE lines are wanted, so that they are not built in vain. */
 bool journal_is_verbose(const struct journal *journal);
