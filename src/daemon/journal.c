@@ -170,6 +170,14 @@ static void send_fields(const struct journal *journal, enum event event,
         (void) sd_journal_sendv(fields.iov, fields.n);
 }
 
+/* For people, or for a log that knows no priorities. */
+static void print(enum event event, const char *message) {
+        int priority = kinds[event].priority;
+        const char *severity = priority <= LOG_ERR ? "error: " : priority <= LOG_WARNING ? "warning: " : "";
+
+        (void) dprintf(STDERR_FILENO, IDENTIFIER ": %s%s\n", severity, message);
+}
+
 void journal_write(struct journal *journal, enum event event, const struct journal_subject *subject,
         struct journal_place place, const char *format, ...) {
         char line[LINE_MAX_BYTES] = "MESSAGE=";
@@ -193,5 +201,5 @@ void journal_write(struct journal *journal, enum event event, const struct journ
         if (journal->native)
                 send_fields(journal, event, subject, &place, line);
         else
-                (void) dprintf(STDERR_FILENO, "<%i>%s\n", kinds[event].priority, message);
+                print(event, message);
 }

@@ -26,7 +26,7 @@ struct journal_place {
 };
 
 /* Make a journal. If standard error is the journal (JOURNAL_STREAM), lines go there with fields; otherwise they go to
- * standard error with `<N>` before each line. Returns -ENOMEM. */
+ * standard error as text for people, with "error: " or "warning: " where that applies. Returns -ENOMEM. */
 int journal_new(struct journal **ret, bool verbose);
 struct journal *journal_free(struct journal *journal);
 DEFINE_CLEANUP(struct journal *, journal_free);

@@ -1,4 +1,4 @@
-/* Where lines go: to the journal with fields, under which name. */
+/* Where lines go: to the journal with fields, under which name; or as text for people. */
 
 #include "unit.h"
 
@@ -67,9 +67,39 @@ TEST(test_only_statistics_go_under_the_name_of_postfix) {
         }
 }
 
+TEST(test_text_for_people) {
+        static const struct {
+                enum event event;
+                const char *line;
+        } lines[] = {
+                { EVENT_SETTINGS_BAD, "scached: error: a line\n" },
+                { EVENT_SETTINGS_DOUBTFUL, "scached: warning: a line\n" },
+                { EVENT_LIMIT_REACHED, "scached: a line\n" },
+                { EVENT_STARTED, "scached: a line\n" },
+                { EVENT_TRACE, "scached: a line\n" },
+        };
+        _cleanup_(journal_freep) struct journal *journal = NULL;
+        _cleanup_(closep) int fd = -1;
+        int saved_fd;
+
+        /* JOURNAL_STREAM is what somebody before us had. */
+        fd = redirect(false, &saved_fd);
+        assert_int_equal(journal_new(&journal, true), 0);
+        for (size_t i = 0; i < ELEMENTSOF(lines); i++) {
+                char text[256] = "";
+
+                journal_write(journal, lines[i].event, NULL, (struct journal_place){}, "a line");
+                assert_true(read(fd, text, sizeof(text) - 1) > 0);
+                assert_string_equal(text, lines[i].line);
+        }
+        (void) dup2(saved_fd, STDERR_FILENO);
+        (void) close(saved_fd);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_only_statistics_go_under_the_name_of_postfix),
+                cmocka_unit_test(test_text_for_people),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
