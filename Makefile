@@ -111,7 +111,7 @@ deps_of_rpm := build package
 deps_of = $(or $(deps_of_$(1)),build demo check package)
 .PHONY: deps
 deps:
-	@sh packaging/deps $(sort $(foreach goal,$(filter-out deps,$(MAKECMDGOALS)),$(call deps_of,$(goal))))
+	@READERS=$(B)/readers sh packaging/deps $(sort $(foreach goal,$(filter-out deps,$(MAKECMDGOALS)),$(call deps_of,$(goal))))
 
 .PHONY: demo
 demo: all
@@ -123,6 +123,7 @@ check: all
 
 MAN_PAGES := $(wildcard man/*.[1-8])
 SOCKETS := $(wildcard units/*.socket)
+TIMERS := $(wildcard units/*.timer)
 # One service for all agents, and a template for further instances of Postfix.
 SERVICES := scached.service scached@.service
 
@@ -131,10 +132,12 @@ install: all
 	$(INSTALL) -d $(DESTDIR)$(systemunitdir) $(DESTDIR)$(sysconfdir)/scached $(DESTDIR)$(pkgconfigdir)
 	$(INSTALL) -D -m 755 $(B)/scached $(DESTDIR)$(sbindir)/scached
 	$(INSTALL) -D -m 755 $(B)/scachectl $(DESTDIR)$(bindir)/scachectl
-	$(INSTALL) -m 644 $(SOCKETS) $(DESTDIR)$(systemunitdir)
+	$(INSTALL) -m 644 $(SOCKETS) $(TIMERS) $(DESTDIR)$(systemunitdir)
 	for unit in $(SERVICES); do \
 		sed 's|@sbindir@|$(sbindir)|g' units/scached.service.in >$(DESTDIR)$(systemunitdir)/$$unit && \
 		chmod 644 $(DESTDIR)$(systemunitdir)/$$unit || exit; done
+	sed 's|@bindir@|$(bindir)|g' units/scached-metrics.service.in >$(DESTDIR)$(systemunitdir)/scached-metrics.service
+	chmod 644 $(DESTDIR)$(systemunitdir)/scached-metrics.service
 	$(INSTALL) -D -m 644 units/scached.sysusers $(DESTDIR)$(sysusersdir)/scached.conf
 	$(INSTALL) -D -m 644 units/scached.catalog $(DESTDIR)$(catalogdir)/scached.catalog
 	$(INSTALL) -D -m 755 $(B)/libscache.so.0 $(DESTDIR)$(libdir)/libscache.so.0
@@ -154,7 +157,7 @@ install: all
 .PHONY: uninstall
 uninstall:
 	rm -f $(DESTDIR)$(sbindir)/scached $(DESTDIR)$(bindir)/scachectl
-	rm -f $(addprefix $(DESTDIR)$(systemunitdir)/,$(SERVICES) $(notdir $(SOCKETS)))
+	rm -f $(addprefix $(DESTDIR)$(systemunitdir)/,$(SERVICES) scached-metrics.service $(notdir $(SOCKETS) $(TIMERS)))
 	rm -f $(DESTDIR)$(sysusersdir)/scached.conf $(DESTDIR)$(catalogdir)/scached.catalog
 	rm -f $(addprefix $(DESTDIR)$(libdir)/,libscache.so.0 libscache.so libscache.a)
 	rm -f $(DESTDIR)$(includedir)/scache.h $(DESTDIR)$(pkgconfigdir)/libscache.pc

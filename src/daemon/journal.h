@@ -26,14 +26,14 @@ struct journal_place {
 };
 
 /* Make a journal. If standard error is the journal (JOURNAL_STREAM), lines go there with fields; otherwise they go to
- * standard error with `<N>` before each line. Returns -ENOMEM. */
+ * standard error as text for people, with "error: " or "warning: " where that applies. Returns -ENOMEM. */
 int journal_new(struct journal **ret, bool verbose);
 struct journal *journal_free(struct journal *journal);
 DEFINE_CLEANUP(struct journal *, journal_free);
 
-/* Set the identifier, which is copied, and the facility (LOG_MAIL, ...) of all further lines. Returns -ENOMEM; then nothing
- * has changed. */
-int journal_set_identity(struct journal *journal, const char *identifier, int facility);
+/* Set the identifier of the statistics, which is copied, and the facility (LOG_MAIL, ...) of all further lines. Lines other than
+ * the statistics have the identifier scached. Returns -ENOMEM; then nothing has changed. */
+int journal_set_identity(struct journal *journal, const char *statistics_identifier, int facility);
 
 /* Return whether EVENT_TRACE lines are wanted, so that they are not built in vain. */
 bool journal_is_verbose(const struct journal *journal);

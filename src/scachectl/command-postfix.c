@@ -349,6 +349,9 @@ static int run(const struct options *options) {
         else
                 return help_refer_to_usage(&command_postfix);
 
+        if (fn == disable && options->has_timeout)
+                return help_refer(&command_postfix, "disable has no option --timeout");
+
         if (geteuid() != 0) {
                 (void) fail("Only root can change Postfix and systemd units: use sudo.");
                 return EX_NOPERM;

@@ -4,7 +4,7 @@
 #include <sysexits.h>
 
 #include "base/cleanup.h"
-#include "libscache/scache.h"
+#include "libscache/handle.h"
 #include "scachectl/command.h"
 #include "scachectl/service.h"
 
@@ -33,6 +33,17 @@ static int save_endp(const struct options *options) {
         }
 
         r = service_new(&scache, options);
+        if (r >= 0 && options->farewell) {
+                r = scache_connect(scache);
+                if (r >= 0 && !scache->can_farewell) {
+                        fprintf(stderr,
+                                "scachectl: The service on %s takes no farewell: leave --farewell out, or "
+                                "use the "
+                                "socket of " UNIT_SERVICE ".\n",
+                                options->service_path);
+                        return EX_USAGE;
+                }
+        }
         if (r >= 0)
                 r = scache_save_endp(scache, options->ttl_s, options->arguments[0], options->property,
                         options->farewell, options->fd);

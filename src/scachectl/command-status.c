@@ -15,7 +15,7 @@ static int run(const struct options *options) {
                 return command_explain(options->control_path, UNIT_CONTROL, r);
 
         if (options->json)
-                report_put_json(&report);
+                report_put_json(&report, stdout);
         else
                 overview_put(&report);
         return EX_OK;

@@ -80,7 +80,7 @@ static int run(const struct options *options) {
                 }
 
                 if (options->json)
-                        report_put_json(&now);
+                        report_put_json(&now, stdout);
                 else if (terminal_is_there()) {
                         printf(CLEAR);
                         overview_put(&now);

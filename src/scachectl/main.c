@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -39,15 +40,30 @@ static void put_overview(void) {
                "\"scachectl --version\" shows the version. See scachectl(1).\n");
 }
 
+/* What getopt_long(3) returns for a word that is no option, and in front of the number of a long option. */
+#define WORD 1
+#define LONG 256
+
 /* What the command line says. */
 struct line {
         bool wants_help;
         bool wants_version;
         unsigned given;            /* options, as bits */
+        enum option_id repeated;   /* one that was given again, or 0 */
         char *values[_OPTION_MAX]; /* of those that have one */
+        char **words;              /* with room for all: the command, and its arguments */
+        int n_words;
 };
 
-/* Take the options out of the arguments. Values are looked at later, when the command is known that they are for. */
+/* Is the last word the first of the program that the command is to run? Options behind it belong to that. */
+static bool begins_program(const struct line *line) {
+        const struct command *command = find_command(line->words[0]);
+
+        return command && command->n_arguments_max == INT_MAX &&
+                line->n_words - 1 == command->n_arguments_min;
+}
+
+/* Tell the options from the words. Values are looked at later, when the command is known that they are for. */
 static int read_line(struct line *line, int argc, char *argv[]) {
         struct option table[_OPTION_MAX + 2] = {
                 { "help", no_argument, NULL, 'h' },
@@ -57,35 +73,72 @@ static int read_line(struct line *line, int argc, char *argv[]) {
 
         for (int id = 1; id < _OPTION_MAX; id++)
                 table[id + 1] = (struct option){ option_texts[id].name,
-                        option_texts[id].value ? required_argument : no_argument, NULL, id };
+                        option_texts[id].value ? required_argument : no_argument, NULL, LONG + id };
 
-        while ((c = getopt_long(argc, argv, "hV", table, NULL)) >= 0)
+        while ((c = getopt_long(argc, argv, "-hV", table, NULL)) >= 0)
                 if (c == '?')
                         return -EINVAL;
                 else if (c == 'h')
                         line->wants_help = true;
                 else if (c == 'V')
                         line->wants_version = true;
-                else {
-                        line->given |= 1u << c;
-                        line->values[c] = optarg;
+                else if (c == WORD) {
+                        line->words[line->n_words++] = optarg;
+                        if (begins_program(line))
+                                break;
+                } else {
+                        enum option_id id = (enum option_id)(c - LONG);
+
+                        if ((line->given & 1u << id) != 0)
+                                line->repeated = id;
+                        line->given |= 1u << id;
+                        line->values[id] = optarg;
                 }
+
+        while (optind < argc)
+                line->words[line->n_words++] = argv[optind++];
         return 0;
+}
+
+/* Nothing that was given is ignored: what a command does not take, and what another option would override, is refused. */
+static int check_options(const struct command *command, const struct line *line) {
+        static const enum option_id conflicts[][2] = {
+                { OPTION_CONTROL, OPTION_SOCKET },
+                { OPTION_NATIVE, OPTION_SOCKET },
+                { OPTION_JSON, OPTION_FORMAT },
+        };
+
+        for (int id = 1; id < _OPTION_MAX; id++)
+                if ((line->given & ~command->options & 1u << id) != 0)
+                        return help_refer(
+                                command, "%s has no option --%s", command->name, option_texts[id].name);
+
+        if (line->repeated)
+                return help_refer(command, "Give --%s only once", option_texts[line->repeated].name);
+
+        for (size_t i = 0; i < ELEMENTSOF(conflicts); i++) {
+                enum option_id one = conflicts[i][0], other = conflicts[i][1];
+
+                if ((line->given & 1u << one) != 0 && (line->given & 1u << other) != 0)
+                        return help_refer(command, "Give either --%s or --%s", option_texts[one].name,
+                                option_texts[other].name);
+        }
+
+        return EX_OK;
 }
 
 static int run(const struct command *command, const struct line *line, int n_arguments, char *arguments[]) {
         struct options options = OPTIONS_INIT;
+        int r;
 
-        for (int id = 1; id < _OPTION_MAX; id++) {
-                if ((line->given & 1u << id) == 0)
-                        continue;
-                if ((command->options & 1u << id) == 0)
-                        return help_refer(
-                                command, "%s has no option --%s", command->name, option_texts[id].name);
-                if (options_set(&options, (enum option_id) id, line->values[id]) < 0)
+        r = check_options(command, line);
+        if (r != EX_OK)
+                return r;
+        for (int id = 1; id < _OPTION_MAX; id++)
+                if ((line->given & 1u << id) != 0 &&
+                        options_set(&options, (enum option_id) id, line->values[id]) < 0)
                         return help_refer(command, "Invalid value \"%s\" for --%s", line->values[id],
                                 option_texts[id].name);
-        }
         if (n_arguments < command->n_arguments_min || n_arguments > command->n_arguments_max)
                 return help_refer_to_usage(command);
 
@@ -95,20 +148,29 @@ static int run(const struct command *command, const struct line *line, int n_arg
 }
 
 int main(int argc, char *argv[]) {
+        _cleanup_(freep) char **words = NULL;
         const struct command *command = NULL;
         struct line line = {};
-        int status = EX_OK;
+        int n_words, status = EX_OK;
 
+        words = line.words = calloc((size_t) argc + 1, sizeof(*words));
+        if (!words)
+                return EX_OSERR;
         if (read_line(&line, argc, argv) < 0)
                 return EX_USAGE;
-        if (optind < argc && strcmp(argv[optind], "help") == 0) {
+
+        n_words = line.n_words;
+        if (n_words > 0 && strcmp(words[0], "help") == 0) {
+                if (n_words > 2)
+                        return help_refer(NULL, "Usage: scachectl help [COMMAND]");
                 line.wants_help = true;
-                optind++;
+                line.words++;
+                n_words--;
         }
-        if (optind < argc) {
-                command = find_command(argv[optind]);
+        if (n_words > 0) {
+                command = find_command(line.words[0]);
                 if (!command)
-                        return help_refer(NULL, "Unknown command \"%s\"", argv[optind]);
+                        return help_refer(NULL, "Unknown command \"%s\"", line.words[0]);
         }
 
         if (line.wants_version)
@@ -120,7 +182,7 @@ int main(int argc, char *argv[]) {
         else if (!command)
                 return help_refer(NULL, "No command given");
         else
-                status = run(command, &line, argc - optind - 1, argv + optind + 1);
+                status = run(command, &line, n_words - 1, line.words + 1);
 
         if (fflush(stdout) != 0 && status == EX_OK) {
                 fprintf(stderr, "scachectl: Could not write the output: %s.\n", strerror(errno));

@@ -6,10 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 
 const struct option_text option_texts[_OPTION_MAX] = {
         [OPTION_JSON] = { "json", NULL, "print JSON" },
+        [OPTION_FORMAT] = { "format", "FORMAT", "openmetrics (the default), or prometheus" },
+        [OPTION_OUTPUT] = { "output", "FILE", "replace FILE instead of printing" },
         [OPTION_BINDINGS] = { "bindings", NULL, "list bindings instead of connections" },
         [OPTION_USER] = { "user", "USER", "only those of this user (a name or a number)" },
         [OPTION_ENDPOINT] = { "endpoint", "GLOB", "only those of endpoints that match" },
@@ -35,7 +38,7 @@ static int parse_time(const char *text, uint64_t *ret_us) {
         double seconds;
 
         seconds = strtod(text, &end);
-        if (end == text || *end || !(seconds > 0 && seconds <= 1e9))
+        if (end == text || *end || !(seconds >= 1e-6 && seconds <= 1e9))
                 return -EINVAL;
 
         *ret_us = (uint64_t) (seconds * (double) USEC_PER_SEC);
@@ -63,6 +66,21 @@ static int parse_user(const char *text, unsigned *ret) {
 
         *ret = passwd->pw_uid;
         return 0;
+}
+
+static int parse_format(const char *text, enum metrics_format *ret) {
+        static const char *const names[_METRICS_MAX] = {
+                [METRICS_OPENMETRICS] = "openmetrics",
+                [METRICS_PROMETHEUS] = "prometheus",
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(names); i++)
+                if (strcmp(text, names[i]) == 0) {
+                        *ret = (enum metrics_format) i;
+                        return 0;
+                }
+
+        return -EINVAL;
 }
 
 /* Replace \r, \n and \\ in place: lines of mail protocols end in CR LF, which is hard to type. */
@@ -95,6 +113,8 @@ int options_set(struct options *options, enum option_id id, char *value) {
                 break;
         case OPTION_COUNT:
                 r = parse_number(value, UINT_MAX, &options->count);
+                if (options->count == 0)
+                        r = -EINVAL;
                 break;
         case OPTION_DESTINATION:
                 options->destination = value;
@@ -111,6 +131,9 @@ int options_set(struct options *options, enum option_id id, char *value) {
                 if (r >= 0)
                         options->fd = (int) number;
                 break;
+        case OPTION_FORMAT:
+                r = parse_format(value, &options->format);
+                break;
         case OPTION_INTERVAL:
                 r = parse_time(value, &options->interval_us);
                 break;
@@ -123,6 +146,11 @@ int options_set(struct options *options, enum option_id id, char *value) {
         case OPTION_NATIVE:
                 options->service_path = value;
                 break;
+        case OPTION_OUTPUT:
+                options->output = value;
+                if (!*value)
+                        r = -EINVAL;
+                break;
         case OPTION_PROPERTY:
                 options->property = value;
                 break;
@@ -130,6 +158,7 @@ int options_set(struct options *options, enum option_id id, char *value) {
                 options->control_path = options->service_path = value;
                 break;
         case OPTION_TIMEOUT:
+                options->has_timeout = true;
                 r = parse_time(value, &options->timeout_us);
                 break;
         case OPTION_TTL:

@@ -8,6 +8,8 @@
 /* In the order in which help shows them. */
 enum option_id {
         OPTION_JSON = 1,
+        OPTION_FORMAT,
+        OPTION_OUTPUT,
         OPTION_BINDINGS,
         OPTION_USER,
         OPTION_ENDPOINT,
@@ -44,6 +46,12 @@ struct option_text {
 
 extern const struct option_text option_texts[_OPTION_MAX];
 
+enum metrics_format {
+        METRICS_OPENMETRICS, /* 1.0 */
+        METRICS_PROMETHEUS,  /* Prometheus' text format 0.0.4 */
+        _METRICS_MAX,
+};
+
 /* The values from the command line. The strings belong to main()'s arguments. */
 struct options {
         const char *control_path;
@@ -51,6 +59,8 @@ struct options {
         const char *config_directory; /* of a Postfix instance; NULL: all instances */
         bool legacy;                  /* the service does not greet */
         bool json;
+        enum metrics_format format;
+        const char *output; /* file to replace; NULL: standard output */
         bool bindings;
         bool has_user;
         unsigned user;
@@ -60,6 +70,7 @@ struct options {
         const char *farewell;
         unsigned ttl_s;
         int fd;
+        bool has_timeout;
         uint64_t timeout_us;
         uint64_t interval_us;
         unsigned count; /* 0: no end */

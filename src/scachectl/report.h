@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <stdio.h>
 
 #include "scachectl/client.h"
 
@@ -26,4 +27,4 @@ int report_fetch(struct report *report, const char *path, uint64_t timeout_us);
 uint64_t report_number(const struct report *report, const char *name);
 
 /* Print the whole report as one JSON object in one line. */
-void report_put_json(const struct report *report);
+void report_put_json(const struct report *report, FILE *out);

@@ -43,7 +43,7 @@ struct settings {
 
         int syslog_facility; /* LOG_MAIL and the like */
         char *syslog_name;   /* empty: not set */
-        char *identifier;    /* of journal lines: scached, or syslog_name/scache as in Postfix */
+        char *identifier; /* of the statistics in the journal: scached, or syslog_name/scache as in Postfix */
         char *config_directory;
 
         struct settings_row *rows; /* every parameter, sorted by name */

@@ -18,7 +18,6 @@ import pytest
 
 import launch
 from connection import Connection, identity, wait_until
-from control import Control
 
 CONTROL = ("status", "list", "flush", "metrics", "watch")
 COMPLETIONS = launch.REPOSITORY / "src/scachectl/completion"
@@ -34,7 +33,7 @@ class Tool:
 
     def command(self, *arguments: str) -> list[str]:
         where = ["--control", self.manager.path("control"), "--native", self.manager.path("native")]
-        used = where[:2] if arguments[0] in CONTROL else where[2:]
+        used = [] if "--socket" in arguments else where[:2] if arguments[0] in CONTROL else where[2:]
         return [self.binary, *used, *arguments]
 
     def __call__(self, *arguments: str, status: int = 0, **how) -> subprocess.CompletedProcess:
@@ -163,35 +162,6 @@ def test_flush(tool, daemon):
     assert json.loads(tool("flush", "--json").stdout) == {"flushed": 2}
     for connection in connections.values():
         connection.close()
-
-
-def test_metrics(tool, daemon):
-    """A parser of somebody else's takes them, and finds the conventions kept."""
-    parser = pytest.importorskip("prometheus_client.openmetrics.parser")
-    agent = daemon.agent("native")
-    agent.park(LABEL)
-    agent.find_dest_inline("nowhere")
-    agent.find_endp_inline(LABEL).close()
-    text = tool("metrics").stdout
-    families = {family.name: family for family in parser.text_string_to_metric_families(text)}
-    samples = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value
-               for family in families.values() for sample in family.samples}
-    assert samples["scached_lookups_total", (("kind", "destination"), ("result", "miss"))] == 1
-    assert samples["scached_lookups_total", (("kind", "endpoint"), ("result", "hit"))] == 1
-    assert samples["scached_connections_saved_total", ()] == 1
-    assert samples["scached_ttl_limit_seconds", ()] == 3600
-    assert families["scached_memory_bytes"].unit == "bytes"
-    for family in families.values():
-        assert family.documentation.endswith(".") and family.type in ("counter", "gauge"), family
-        assert family.name.startswith("scached_") and re.fullmatch("[a-z_]+", family.name)
-    # What the daemon counts is in there, or shown to be a setting.
-    with Control(daemon.path("control")) as control:
-        status = control.ask("status")
-    left_out = {"version", "process_id", "max_idle_us", "request_size_limit", "share_between_users"}
-    assert len(samples) - 1 == len(status.keys() - left_out), "metrics and status do not agree"
-    # The textfile collector reads the older format, where this is all that would be different.
-    older = pytest.importorskip("prometheus_client.parser")
-    assert len(list(older.text_string_to_metric_families(text))) >= len(families)
 
 
 def test_watch(tool, daemon):

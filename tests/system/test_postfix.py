@@ -73,7 +73,7 @@ def test_named_as_postfix_names_its_own(host):
             postfix.wait_delivered(postfix.send(1))
         machine.systemctl("stop", SERVICE)
         names = {entry["SYSLOG_IDENTIFIER"] for entry in machine.journal(unit=SERVICE)
-                 if "statistics" in entry["MESSAGE"]}
+                 if "lookup hits=" in entry["MESSAGE"]}
         assert names == {"postfix/scache"}
     finally:
         machine.run(["rm", "/etc/scached/main.cf"])

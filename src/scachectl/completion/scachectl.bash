@@ -6,7 +6,7 @@ _scachectl() {
                 [status]='--json --control= --socket= --timeout='
                 [list]='--json --control= --socket= --timeout= --user= --endpoint= --destination= --bindings'
                 [flush]='--json --control= --socket= --timeout= --user= --endpoint= --destination='
-                [metrics]='--json --control= --socket= --timeout='
+                [metrics]='--json --control= --socket= --timeout= --format= --output='
                 [watch]='--json --control= --socket= --timeout= --interval= --count='
                 [save-endp]='--native= --socket= --timeout= --legacy --ttl= --property= --farewell= --fd='
                 [save-dest]='--native= --socket= --timeout= --legacy --ttl= --property='
@@ -35,12 +35,16 @@ _scachectl() {
         [[ $cur == = ]] && cur=
         [[ $prev == = ]] && prev=${COMP_WORDS[COMP_CWORD - 2]}
         case $prev in
-        --control | --native | --socket)
+        --control | --native | --output | --socket)
                 mapfile -t COMPREPLY < <(compgen -f -- "$cur")
                 return
                 ;;
         --config-directory)
                 mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+                return
+                ;;
+        --format)
+                mapfile -t COMPREPLY < <(compgen -W "openmetrics prometheus" -- "$cur")
                 return
                 ;;
         --user)
