@@ -305,3 +305,10 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect) {
 void agents_set_limit(struct agents *agents, size_t limit) {
         agents->limit = limit;
 }
+
+void agents_reschedule(struct agents *agents) {
+        const struct agent *first = TAILQ_FIRST(&agents->by_busy);
+
+        if (first)
+                loop_timer_set(&agents->busy_timer, busy_until(agents, first));
+}

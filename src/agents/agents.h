@@ -29,3 +29,6 @@ uint64_t agents_dismiss(struct agents *agents);
 
 /* Set the largest number of agents, 0 for no limit. Agents above it are disconnected when the next one connects. */
 void agents_set_limit(struct agents *agents, size_t limit);
+
+/* Have the new ipc_timeout apply to agents that are in the middle of an exchange. */
+void agents_reschedule(struct agents *agents);

@@ -46,8 +46,9 @@ struct service {
         struct loop_timer statistics_timer;
         struct loop_timer idle_timer;
         struct loop_timer leaving_timer;
-        uint64_t idle_since_us; /* 0 while there is something to stay for */
-        time_t limit_told_for;  /* which interval of the statistics */
+        uint64_t idle_since_us;  /* 0 while there is something to stay for */
+        uint64_t reported_at_us; /* when the last interval of the statistics ended */
+        time_t limit_told_for;   /* which interval of the statistics */
         uint64_t bindings_let_go;
         bool expiry_is_behind;
         bool is_leaving;
@@ -104,7 +105,7 @@ static void on_leaving_timer(void *userdata) {
 }
 
 static void note_idle(struct service *service) {
-        uint64_t max_idle_us = service->server.settings->max_idle_us;
+        uint64_t max_idle_us = service->server.settings->max_idle_us, at_us;
 
         if (max_idle_us == 0 || !is_idle(service)) {
                 service->idle_since_us = 0;
@@ -113,8 +114,11 @@ static void note_idle(struct service *service) {
 
         if (service->idle_since_us == 0)
                 service->idle_since_us = loop_now(service->server.loop);
-        if (!loop_timer_is_set(&service->idle_timer))
-                loop_timer_set(&service->idle_timer, usec_add(service->idle_since_us, max_idle_us));
+
+        /* A reload may have made it earlier. When it comes too early, it is set again. */
+        at_us = usec_add(service->idle_since_us, max_idle_us);
+        if (at_us < service->idle_timer.at_us)
+                loop_timer_set(&service->idle_timer, at_us);
 }
 
 static void on_idle_timer(void *userdata) {
@@ -196,13 +200,14 @@ static uint64_t on_round(void *userdata) {
 
 static void set_statistics_timer(struct service *service) {
         loop_timer_set(&service->statistics_timer,
-                usec_add(clock_now(CLOCK_BOOTTIME), service->server.settings->status_update_time_us));
+                usec_add(service->reported_at_us, service->server.settings->status_update_time_us));
 }
 
 static void on_statistics_timer(void *userdata) {
         struct service *service = userdata;
 
         statistics_report(&service->server.statistics, service->server.journal, time(NULL));
+        service->reported_at_us = clock_now(CLOCK_BOOTTIME);
         set_statistics_timer(service);
 }
 
@@ -236,6 +241,8 @@ static int apply_settings(struct service *service, struct settings *settings) {
         if (settings != server->settings)
                 settings_free(server->settings);
         server->settings = settings;
+        agents_reschedule(service->agents);
+        set_statistics_timer(service);
         return 0;
 }
 
@@ -355,12 +362,12 @@ static int start(struct service *service) {
                 r = add_signals(service);
         if (r >= 0)
                 r = start_watchdog(service);
+        service->reported_at_us = clock_now(CLOCK_BOOTTIME);
         if (r >= 0)
                 r = apply_settings(service, server->settings);
         if (r < 0)
                 return r;
 
-        set_statistics_timer(service);
         loop_on_round(server->loop, on_round, service);
         server->statistics.interval_start = time(NULL);
         handover = handover_of(server);
