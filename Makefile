@@ -2,7 +2,7 @@
 
 VERSION := 0.1.0
 
-# Where things are built; another folder for another kind of build: make B=build/asan SANITIZE=address,undefined
+# The folder for everything that is built. Use another one for another kind of build: make B=build/asan SANITIZE=address,undefined
 B ?= build
 SANITIZE ?=
 
@@ -30,7 +30,7 @@ CC ?= cc
 INSTALL ?= install
 OBJCOPY ?= objcopy
 PKG_CONFIG ?= pkg-config
-# The distribution's own, which has the packages that `make deps` installs.
+# The distribution's own Python, because `make deps` installs packages for that one.
 PYTHON ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
 CFLAGS ?= -O2 -g
 V ?= 0
@@ -39,7 +39,7 @@ say = $(if $(filter 1,$(V))$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wsign-conversion \
             -Wformat=2 -Wundef -Wvla
-# Looked up once, and not before `make deps` had its turn.
+# Looked up once, and only after `make deps`.
 SYSTEMD_CFLAGS = $(eval SYSTEMD_CFLAGS := $$(shell $$(PKG_CONFIG) --cflags libsystemd))$(SYSTEMD_CFLAGS)
 SYSTEMD_LIBS = $(eval SYSTEMD_LIBS := $$(shell $$(PKG_CONFIG) --libs libsystemd))$(SYSTEMD_LIBS)
 CMOCKA_LIBS = $(eval CMOCKA_LIBS := $$(shell $$(PKG_CONFIG) --libs cmocka))$(CMOCKA_LIBS)
@@ -71,7 +71,7 @@ $(B)/scachectl: $(COMMAND_OBJECTS) $(LIBRARY_OBJECTS) $(WIRE_OBJECTS)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(link_flags) $(LDFLAGS) -o $@ $^
 
-# Just what its version script names is seen of the library from outside, of the static one, too.
+# Only the names in the version script are visible outside of the library, and of the static one, too.
 $(B)/libscache.so.0: $(LIBRARY_OBJECTS) $(WIRE_OBJECTS) src/libscache/libscache.sym
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(link_flags) $(LDFLAGS) -shared -Wl,-soname,libscache.so.0 \
@@ -86,7 +86,7 @@ $(B)/libscache.a: $(LIBRARY_OBJECTS) $(WIRE_OBJECTS)
 	$(Q)$(OBJCOPY) --localize-hidden $(B)/obj/libscache.o
 	$(Q)rm -f $@ && $(AR) rcs $@ $(B)/obj/libscache.o
 
-# Objects are made anew when the compiler or its flags change.
+# When the compiler or its flags change, all objects are built again.
 flags = $(CC) $(compile_flags) $(CPPFLAGS) $(CFLAGS) $(link_flags) $(LDFLAGS)
 $(B)/flags: FORCE $(if $(filter deps,$(MAKECMDGOALS)),| deps)
 	@mkdir -p $(@D)
@@ -102,7 +102,7 @@ $(B)/obj/%.o: src/%.c $(B)/flags
 -include $(OBJECTS:.o=.d)
 include tests/tests.mk packaging/packages.mk
 
-# What is asked for along with it says what is needed; everything, if nothing is.
+# The other goals on the command line decide which packages are needed; without any, all are.
 deps_of_all := build
 deps_of_install := build
 deps_of_demo := build demo
@@ -111,7 +111,7 @@ deps_of_rpm := build package
 deps_of = $(or $(deps_of_$(1)),build demo check package)
 .PHONY: deps
 deps:
-	@sh packaging/deps $(sort $(foreach goal,$(filter-out deps,$(MAKECMDGOALS)),$(call deps_of,$(goal))))
+	@READERS=$(B)/readers sh packaging/deps $(sort $(foreach goal,$(filter-out deps,$(MAKECMDGOALS)),$(call deps_of,$(goal))))
 
 .PHONY: demo
 demo: all
@@ -123,7 +123,8 @@ check: all
 
 MAN_PAGES := $(wildcard man/*.[1-8])
 SOCKETS := $(wildcard units/*.socket)
-# One for all agents, and one for each further instance of Postfix.
+TIMERS := $(wildcard units/*.timer)
+# One service for all agents, and a template for further instances of Postfix.
 SERVICES := scached.service scached@.service
 
 .PHONY: install
@@ -131,10 +132,12 @@ install: all
 	$(INSTALL) -d $(DESTDIR)$(systemunitdir) $(DESTDIR)$(sysconfdir)/scached $(DESTDIR)$(pkgconfigdir)
 	$(INSTALL) -D -m 755 $(B)/scached $(DESTDIR)$(sbindir)/scached
 	$(INSTALL) -D -m 755 $(B)/scachectl $(DESTDIR)$(bindir)/scachectl
-	$(INSTALL) -m 644 $(SOCKETS) $(DESTDIR)$(systemunitdir)
+	$(INSTALL) -m 644 $(SOCKETS) $(TIMERS) $(DESTDIR)$(systemunitdir)
 	for unit in $(SERVICES); do \
 		sed 's|@sbindir@|$(sbindir)|g' units/scached.service.in >$(DESTDIR)$(systemunitdir)/$$unit && \
 		chmod 644 $(DESTDIR)$(systemunitdir)/$$unit || exit; done
+	sed 's|@bindir@|$(bindir)|g' units/scached-metrics.service.in >$(DESTDIR)$(systemunitdir)/scached-metrics.service
+	chmod 644 $(DESTDIR)$(systemunitdir)/scached-metrics.service
 	$(INSTALL) -D -m 644 units/scached.sysusers $(DESTDIR)$(sysusersdir)/scached.conf
 	$(INSTALL) -D -m 644 units/scached.catalog $(DESTDIR)$(catalogdir)/scached.catalog
 	$(INSTALL) -D -m 755 $(B)/libscache.so.0 $(DESTDIR)$(libdir)/libscache.so.0
@@ -154,7 +157,7 @@ install: all
 .PHONY: uninstall
 uninstall:
 	rm -f $(DESTDIR)$(sbindir)/scached $(DESTDIR)$(bindir)/scachectl
-	rm -f $(addprefix $(DESTDIR)$(systemunitdir)/,$(SERVICES) $(notdir $(SOCKETS)))
+	rm -f $(addprefix $(DESTDIR)$(systemunitdir)/,$(SERVICES) scached-metrics.service $(notdir $(SOCKETS) $(TIMERS)))
 	rm -f $(DESTDIR)$(sysusersdir)/scached.conf $(DESTDIR)$(catalogdir)/scached.catalog
 	rm -f $(addprefix $(DESTDIR)$(libdir)/,libscache.so.0 libscache.so libscache.a)
 	rm -f $(DESTDIR)$(includedir)/scache.h $(DESTDIR)$(pkgconfigdir)/libscache.pc
@@ -169,15 +172,15 @@ clean:
 
 .PHONY: help
 help:
-	@echo 'make            build into $(B)/'
-	@echo 'make deps       install what building, testing and packaging need (as root)'
-	@echo 'make deps GOAL  install what that needs, and make it'
-	@echo 'make demo       see it work, installing nothing'
-	@echo 'make check      all tests (as root for those with a booted systemd)'
-	@echo 'make fuzz       run the fuzzers, each for FUZZ_SECONDS=60'
-	@echo 'make bench      cost against the floor and the peers'
-	@echo 'make install    to DESTDIR, prefix=$(prefix); make uninstall takes it away'
-	@echo 'make deb, rpm   packages, from the last commit'
+	@echo 'make            build everything into $(B)/'
+	@echo 'make deps       install the packages that building, testing and packaging need (as root)'
+	@echo 'make deps GOAL  install the packages that GOAL needs, and make GOAL'
+	@echo 'make demo       show it at work, without installing it'
+	@echo 'make check      run all tests (as root: also those that boot systemd)'
+	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=60'
+	@echo 'make bench      compare its cost with the floor and with similar programs'
+	@echo 'make install    install to DESTDIR, prefix=$(prefix); make uninstall removes it'
+	@echo 'make deb, rpm   build packages from the last commit'
 	@echo 'make clean      remove $(B)/'
 	@echo
-	@echo 'V=1 shows the commands, B=DIR builds elsewhere, SANITIZE=address,undefined with sanitizers.'
+	@echo 'V=1 shows the commands, B=DIR builds into DIR, SANITIZE=address,undefined builds with sanitizers.'

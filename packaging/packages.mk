@@ -3,7 +3,7 @@
 # Packages are made from the last commit and stamped with its time, so that two builds of one commit are the same.
 DIST := scached-$(VERSION)
 commit_time = $(shell git log -1 --format=%ct)
-# What this make was told is not for the builds inside.
+# The builds inside must not inherit the variables of this make.
 clean_make = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES SOURCE_DATE_EPOCH=$(commit_time)
 
 .PHONY: dist
@@ -22,8 +22,8 @@ deb: dist
 	cd $(B)/deb/$(DIST) && $(clean_make) dpkg-buildpackage --no-sign
 	@echo && ls $(B)/deb/*.deb
 
-# A source package would carry the names of this machine's folders along. `rpmbuild -ta` makes it from the tarball.
-# RPMBUILD_FLAGS is for whoever has more to say, as in RPMBUILD_FLAGS="--define 'dist .el9'".
+# No source package, because it would contain paths of this machine; `rpmbuild -ta` makes one from the tarball.
+# RPMBUILD_FLAGS is for further options, such as RPMBUILD_FLAGS="--define 'dist .el9'".
 RPMBUILD_FLAGS ?=
 .PHONY: rpm
 rpm: dist

@@ -179,8 +179,8 @@ _cold_ static void endless(struct agent *agent) {
         struct journal_subject subject = agent_subject(agent, (struct slice){});
 
         journal_say(agent->context->journal, REQUEST_ENDLESS, &subject,
-                "Cut off agent %i of user %u: it sent more than %zu bytes (request_size_limit) without "
-                "ending a list.",
+                "Disconnected agent %i of user %u: its request has more than %zu bytes "
+                "(request_size_limit).",
                 (int) agent->pid, agent->uid, agent->input.limit - DESCRIPTOR_BYTE);
 }
 

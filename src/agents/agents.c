@@ -180,8 +180,8 @@ static void on_busy_timer(void *userdata) {
                 struct journal_subject subject = agent_subject(agent, (struct slice){});
 
                 journal_say(agents->server->journal, AGENT_STUCK, &subject,
-                        "Cut off agent %i of user %u: it stopped in the middle of an exchange, longer ago "
-                        "than ipc_timeout.",
+                        "Disconnected agent %i of user %u: it stopped in the middle of an exchange for "
+                        "longer than ipc_timeout.",
                         (int) agent->pid, agent->uid);
                 agents->server->statistics.total.agents_dropped++;
                 drop(agents, agent);
@@ -276,8 +276,8 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect) {
 
         while (agents->limit > 0 && server->statistics.agents >= agents->limit) {
                 journal_say(server->journal, AGENT_LIMIT, NULL,
-                        "As many agents are connected as may be (agent_limit), %" PRIu64
-                        ": the one silent for longest makes room.",
+                        "agent_limit (%" PRIu64
+                        ") reached: disconnecting the agent that has been idle longest.",
                         server->statistics.agents);
                 server->statistics.total.agents_dropped++;
                 drop(agents, TAILQ_FIRST(&agents->by_activity));

@@ -106,7 +106,7 @@ static int put_connection(struct page *page, const struct connection *connection
         struct wire_buffer *buffer = &page->server->scratch;
         int r;
 
-        r = wire_put(buffer, SLICE("endpoint"), connection_endpoint(connection));
+        r = wire_put(buffer, SLICE("endpoint"), label_text(connection->endpoint));
         if (r >= 0)
                 r = wire_put_number(buffer, SLICE("user"), connection->uid);
         if (r >= 0)
@@ -118,14 +118,14 @@ static int put_binding(struct page *page, const struct binding *binding) {
         struct wire_buffer *buffer = &page->server->scratch;
         int r;
 
-        r = wire_put(buffer, SLICE("destination"), binding_destination(binding));
+        r = wire_put(buffer, SLICE("destination"), label_text(binding->destination));
         if (r >= 0)
-                r = wire_put(buffer, SLICE("endpoint"), binding_endpoint(binding));
+                r = wire_put(buffer, SLICE("endpoint"), label_text(binding->endpoint));
         /* Where users share, it is nobody's. */
         if (r >= 0 && !page->server->settings->share_between_users)
-                r = wire_put_number(buffer, SLICE("user"), binding_scope(binding));
+                r = wire_put_number(buffer, SLICE("user"), binding->destination->uid);
         if (r >= 0)
-                r = put_times(buffer, binding_deadline(binding), loop_now(page->server->loop));
+                r = put_times(buffer, &binding->deadline, loop_now(page->server->loop));
         return r;
 }
 
@@ -156,7 +156,7 @@ static void on_connection(void *userdata, struct connection *connection) {
         struct page *page = userdata;
         size_t before = wire_buffer_fill(&page->server->scratch);
 
-        if (page->is_full || !is_wanted(page->query, connection->uid, connection_endpoint(connection)))
+        if (page->is_full || !is_wanted(page->query, connection->uid, label_text(connection->endpoint)))
                 return;
 
         if (page->n_entries >= PAGE_ENTRIES_MAX)
@@ -171,17 +171,18 @@ static void on_binding(void *userdata, const struct binding *binding) {
 
         page->n_visits++;
         if (page->skips) {
-                page->skips = binding_id(binding) != page->query->cursor.after_id;
+                page->skips = binding->id != page->query->cursor.after_id;
                 return;
         }
-        if (page->is_full || !is_wanted(page->query, binding_scope(binding), binding_endpoint(binding)) ||
-                !matches(page->query->destination, binding_destination(binding)))
+        if (page->is_full ||
+                !is_wanted(page->query, binding->destination->uid, label_text(binding->endpoint)) ||
+                !matches(page->query->destination, label_text(binding->destination)))
                 return;
 
         if (page->n_entries >= PAGE_ENTRIES_MAX)
                 close_page(page);
         else if (keep_entry(page, before, put_binding(page, binding)))
-                page->cursor->after_id = binding_id(binding);
+                page->cursor->after_id = binding->id;
 }
 
 struct search {
@@ -192,7 +193,7 @@ struct search {
 static void on_searched(void *userdata, const struct binding *binding) {
         struct search *search = userdata;
 
-        search->found = search->found || binding_id(binding) == search->id;
+        search->found = search->found || binding->id == search->id;
 }
 
 /* Walk the buckets of the bindings one by one: a page may end within one, of which the walk itself knows nothing. */
@@ -257,7 +258,7 @@ int control_list(struct server *server, const struct wire_list *list) {
 static void on_flushed(void *userdata, struct connection *connection) {
         struct page *page = userdata;
 
-        if (page->is_full || !is_wanted(page->query, connection->uid, connection_endpoint(connection)))
+        if (page->is_full || !is_wanted(page->query, connection->uid, label_text(connection->endpoint)))
                 return;
 
         if (page->n_entries >= FLUSH_MAX)

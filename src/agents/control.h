@@ -1,8 +1,8 @@
-/* agents: what administrators ask on the control socket */
+/* agents: the requests of administrators on the control socket */
 #pragma once
 
 #include "agents/agent.h"
 #include "agents/server.h"
 
-/* Work on a request that came over the control dialect. Returns 0, or negative errno if the agent is to be cut off. */
+/* Process a request of the control dialect. Returns 0, or negative errno if the agent must be disconnected. */
 int control_request(struct server *server, struct agent *agent, const struct wire_list *list);

@@ -12,25 +12,13 @@
  * scache.c), those of the one-trip forms ours. */
 
 /* What an answer's status says. */
-enum verdict {
-        STATUS_OK,
-        STATUS_BAD,  /* malformed request */
-        STATUS_FAIL, /* well-formed, and could not be done */
-        _VERDICT_MAX,
-};
+#define STATUS_OK   "0"
+#define STATUS_BAD  "1" /* malformed request */
+#define STATUS_FAIL "2" /* well-formed, and could not be done */
 
-static const struct slice verdicts[_VERDICT_MAX] = {
-        [STATUS_OK] = SLICE_INIT("0"),
-        [STATUS_BAD] = SLICE_INIT("1"),
-        [STATUS_FAIL] = SLICE_INIT("2"),
-};
-
-#define NAME_DUMMY    "dummy"
-#define NAME_STATUS   "status"
-#define NAME_PROPERTY "property"
-
-/* In an answer. */
-#define PROPERTIES_MAX 2
+#define NAME_DUMMY     "dummy"
+#define NAME_STATUS    "status"
+#define PROPERTIES_MAX 2 /* in an answer */
 
 /* Who may find what is saved, where users share. No user has this id (POSIX: -1 is "no change" to chown(2)). */
 #define UID_EVERYONE ((uid_t) -1)
@@ -70,20 +58,18 @@ enum refusal {
 /* What the journal says of the agent: BEFORE, a detail, AFTER. */
 static const struct {
         enum event event;
-        enum verdict verdict;
-        const char *before, *after;
+        const char *status, *before, *after;
 } refusals[] = {
         [REFUSAL_MALFORMED] = { EVENT_REQUEST_MALFORMED, STATUS_BAD, " sent a malformed ", " request" },
         [REFUSAL_UNKNOWN] = { EVENT_REQUEST_UNKNOWN, STATUS_BAD, " sent an unknown request \"", "\"" },
         [REFUSAL_UNWANTED] = { EVENT_DESCRIPTOR_UNWANTED, STATUS_BAD,
-                " sent a descriptor where none belongs, or more than one: closed", "" },
+                " sent an unexpected descriptor, or more than one: closed", "" },
         [REFUSAL_MISSING] = { EVENT_DESCRIPTOR_MISSING, STATUS_FAIL,
-                " asked to save a connection, but sent no descriptor for it", "" },
+                " asked to save a connection, but sent no descriptor", "" },
         [REFUSAL_NO_SOCKET] = { EVENT_DESCRIPTOR_REFUSED, STATUS_FAIL,
                 " sent a descriptor that is not a socket: refused", "" },
         [REFUSAL_DECLINED] = { EVENT_EXHAUSTED, STATUS_FAIL,
-                ": too many descriptors that agents sent and that are no sockets are still being closed",
-                "" },
+                ": too many descriptors that are not sockets are still being closed", "" },
         [REFUSAL_EXHAUSTED] = { EVENT_EXHAUSTED, STATUS_FAIL, ": ", "" },
 };
 
@@ -101,15 +87,15 @@ static struct slice option_of(const struct exchange *exchange) {
 
 /* Send an answer made of a status and, if the request is known, its PROPERTIES. */
 static int answer(
-        struct exchange *exchange, enum verdict verdict, const struct slice properties[], bool with_lent) {
+        struct exchange *exchange, const char *status, const struct slice properties[], bool with_lent) {
         struct wire_buffer *scratch = &exchange->server->scratch;
         size_t n_properties = exchange->request ? exchange->request->n_properties : 0;
         int r;
 
         wire_buffer_clear(scratch);
-        r = wire_put(scratch, SLICE(NAME_STATUS), verdicts[verdict]);
+        r = wire_put(scratch, SLICE(NAME_STATUS), (struct slice){ status, 1 });
         for (size_t i = 0; r >= 0 && i < n_properties; i++)
-                r = wire_put(scratch, SLICE(NAME_PROPERTY), properties[i]);
+                r = wire_put(scratch, SLICE("property"), properties[i]);
         if (r >= 0)
                 r = wire_put_end(scratch);
         if (r < 0) {
@@ -124,19 +110,18 @@ static int answer(
 
 /* Answer a request that was done, and has nothing to tell but that. */
 static int answer_ok(struct exchange *exchange) {
-        static const char ok[] = NAME_STATUS "\0"
-                                             "0\0"; /* the last NUL ends the list */
+        static const char ok[] = NAME_STATUS "\0" STATUS_OK "\0"; /* the last NUL ends the list */
 
         (void) agent_answer(exchange->agent, ok, sizeof(ok), false);
         return 0;
 }
 
 /* Answer a request with a status that is not "ok", in the form its agent expects. */
-_cold_ static int answer_refused(struct exchange *exchange, enum verdict verdict) {
+_cold_ static int answer_refused(struct exchange *exchange, const char *status) {
         static const struct slice empty[PROPERTIES_MAX] = {};
 
         exchange->server->statistics.total.requests_refused++;
-        (void) answer(exchange, verdict, empty, false);
+        (void) answer(exchange, status, empty, false);
         return 0;
 }
 
@@ -152,7 +137,7 @@ _cold_ static int refuse(struct exchange *exchange, enum refusal why, const char
         /* For whoever asks next. Where descriptors were declined, what is parked cannot help. */
         if (why == REFUSAL_EXHAUSTED)
                 (void) custody_make_room(exchange->server->custody);
-        return answer_refused(exchange, refusals[why].verdict);
+        return answer_refused(exchange, refusals[why].status);
 }
 
 _cold_ static int refuse_malformed(struct exchange *exchange) {
@@ -160,10 +145,6 @@ _cold_ static int refuse_malformed(struct exchange *exchange) {
         exchange->label = (struct slice){};
         return refuse(
                 exchange, REFUSAL_MALFORMED, exchange->request ? exchange->request->name : "(unnamed)");
-}
-
-_cold_ static int refuse_unknown(struct exchange *exchange) {
-        return refuse(exchange, REFUSAL_UNKNOWN, printable(wire_list_value(&exchange->unit->list, 0)).text);
 }
 
 _cold_ static void write_trace(const struct exchange *exchange, const char *outcome) {
@@ -224,7 +205,7 @@ _cold_ static void hand_over_failed(const struct exchange *exchange, int error) 
         struct journal_subject subject = agent_subject(agent, exchange->label);
 
         journal_say(exchange->server->journal, HAND_OVER_FAILED, &subject,
-                "Could not hand a connection over to agent %i of user %u, it stays parked: %s.",
+                "Could not pass a connection to agent %i of user %u, keeping it parked: %s.",
                 (int) agent->pid, agent->uid, strerror(-error));
 }
 
@@ -232,13 +213,12 @@ _cold_ static void hand_over_failed(const struct exchange *exchange, int error) 
 static int save(struct exchange *exchange, bool with_binding) {
         struct server *server = exchange->server;
         struct wire_passing *passing = &exchange->unit->passing;
-        struct slice farewell = option_of(exchange);
         struct connection_details details = {
                 .uid = scope_of(exchange),
                 .saved_by = exchange->agent->uid,
                 .endpoint = exchange->label,
                 .property = wire_list_value(&exchange->unit->list, exchange->request->label + 1),
-                .farewell = farewell,
+                .farewell = option_of(exchange),
                 .fd = passing->fd,
         };
         int r;
@@ -264,7 +244,7 @@ static int save(struct exchange *exchange, bool with_binding) {
 
         details.ttl_us = exchange->ttl_us;
         details.deadline_us = usec_add(loop_now(server->loop), exchange->ttl_us);
-        if (!farewell.data && exchange->agent->dialect != DIALECT_NATIVE)
+        if (!details.farewell.data && exchange->agent->dialect != DIALECT_NATIVE)
                 details.farewell =
                         (struct slice){ server->settings->farewell, server->settings->farewell_size };
 
@@ -367,7 +347,7 @@ static int hand_over(struct exchange *exchange) {
                 return 0;
 
         /* It waits for a descriptor and gets none: better that it connects anew and asks again. */
-        exchange->label = connection_endpoint(agent->lent);
+        exchange->label = label_text(agent->lent->endpoint);
         hand_over_failed(exchange, r);
         return r;
 }
@@ -462,7 +442,7 @@ int exchange_unit(struct server *server, struct agent *agent, struct agent_unit 
 
         exchange.request = request_from_name(wire_list_value(list, 0));
         if (!exchange.request)
-                return refuse_unknown(&exchange);
+                return refuse(&exchange, REFUSAL_UNKNOWN, printable(wire_list_value(list, 0)).text);
         if (!exchange.request->is_well_formed(list))
                 return refuse_malformed(&exchange);
 

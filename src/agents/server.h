@@ -1,4 +1,4 @@
-/* agents: what the requests of agents are served from */
+/* agents: everything that is needed to serve the requests of agents */
 #pragma once
 
 #include "cache/cache.h"
@@ -16,5 +16,5 @@ struct server {
         struct cache *cache;
         struct custody *custody;
         struct statistics statistics;
-        struct wire_buffer scratch; /* where answers are put together */
+        struct wire_buffer scratch; /* for building an answer */
 };

@@ -9,8 +9,8 @@
 #define NSEC_PER_USEC UINT64_C(1000)
 #define USEC_INFINITY UINT64_MAX
 
-/* Now on the given clock, in µs. Deadlines use CLOCK_BOOTTIME: it goes on while the machine is suspended
- * and across a restart of the daemon. */
+/* Return the time of a clock, in µs. Deadlines use CLOCK_BOOTTIME: it goes on while the machine is suspended, and while
+ * the daemon restarts. */
 static inline uint64_t clock_now(clockid_t clock) {
         struct timespec ts;
 
@@ -18,7 +18,7 @@ static inline uint64_t clock_now(clockid_t clock) {
         return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
 }
 
-/* Sum of two times, USEC_INFINITY where it does not fit. */
+/* Return the sum of two times, USEC_INFINITY on overflow. */
 static inline uint64_t usec_add(uint64_t a, uint64_t b) {
         uint64_t sum;
 

@@ -1,4 +1,4 @@
-/* base: opaque bytes and numbers in a form that people can read and terminals survive */
+/* base: shows bytes and numbers to people, safely for terminals */
 #pragma once
 
 #include <stdint.h>
@@ -7,7 +7,7 @@
 
 #define PRINTABLE_MAX 256
 
-/* What a word ends in behind this number. */
+/* Return the ending of a noun after this number. */
 static inline const char *plural(uint64_t n) {
         return n == 1 ? "" : "s";
 }
@@ -16,8 +16,8 @@ struct printable {
         char text[PRINTABLE_MAX];
 };
 
-/* The bytes with everything but printable ASCII as \xHH, a backslash doubled, and the end left off where it gets too
- * long. By value, so that it can be used right in the arguments of a call. */
+/* Return bytes as printable ASCII, with \xHH for all others and a doubled backslash, cut if they get too long. By value, to be
+ * used in the arguments of a call. */
 static inline struct printable printable(struct slice bytes) {
         static const char hex[] = "0123456789abcdef";
         struct printable ret;

@@ -1,4 +1,4 @@
-/* base: a run of bytes that somebody else owns */
+/* base: a view of bytes that somebody else owns */
 #pragma once
 
 #include <stdbool.h>
@@ -10,12 +10,12 @@ struct slice {
         size_t size;
 };
 
-/* The bytes of a string literal, its NUL left out; the first form in the initialiser of something static. */
+/* The bytes of a string literal without its NUL; SLICE_INIT() is for static initialisers. */
 #define SLICE_INIT(literal) \
         { (literal), sizeof(literal) - 1 }
 #define SLICE(literal) ((struct slice) SLICE_INIT(literal))
 
-/* The bytes of a string, its NUL left out. */
+/* Return the bytes of a string without its NUL. */
 static inline struct slice slice_of(const char *string) {
         return (struct slice){ string, strlen(string) };
 }

@@ -24,30 +24,19 @@ int cache_new(struct cache **ret, const struct siphash_key *key, const struct ca
         TAILQ_INIT(&cache->departed);
 
         r = table_init(&cache->endpoints.table);
-        if (r < 0)
-                goto no_endpoints;
-        r = table_init(&cache->destinations.table);
-        if (r < 0)
-                goto no_destinations;
-        r = deadlines_init(&cache->connection_deadlines, &cache->key);
-        if (r < 0)
-                goto no_connection_deadlines;
-        r = deadlines_init(&cache->binding_deadlines, &cache->key);
-        if (r < 0)
-                goto no_binding_deadlines;
+        if (r >= 0)
+                r = table_init(&cache->destinations.table);
+        if (r >= 0)
+                r = deadlines_init(&cache->connection_deadlines, &cache->key);
+        if (r >= 0)
+                r = deadlines_init(&cache->binding_deadlines, &cache->key);
+        if (r < 0) {
+                cache_free(cache);
+                return r;
+        }
 
         *ret = cache;
         return 0;
-
-no_binding_deadlines:
-        deadlines_deinit(&cache->connection_deadlines);
-no_connection_deadlines:
-        table_deinit(&cache->destinations.table);
-no_destinations:
-        table_deinit(&cache->endpoints.table);
-no_endpoints:
-        free(cache);
-        return r;
 }
 
 struct cache *cache_free(struct cache *cache) {

@@ -61,7 +61,7 @@ struct binding *binding_find(const struct cache *cache, const struct label *dest
         /* By the label, not by the endpoint: to look that up would cost more than most of these walks do. */
         TAILQ_FOREACH (binding, &destination->bindings, siblings)
                 if (binding->property_hash == hash && slice_equal(binding_property(binding), property) &&
-                        slice_equal(binding_endpoint(binding), endpoint))
+                        slice_equal(label_text(binding->endpoint), endpoint))
                         return binding;
 
         return NULL;
@@ -254,36 +254,4 @@ void binding_drop(struct cache *cache, struct binding *binding) {
         cache->counts.bindings--;
         cache->counts.destinations = cache->destinations.table.n_entries;
         free(binding);
-}
-
-struct slice connection_endpoint(const struct connection *connection) {
-        return label_text(connection->endpoint);
-}
-
-uid_t connection_scope(const struct connection *connection) {
-        return connection->endpoint->uid;
-}
-
-struct slice binding_destination(const struct binding *binding) {
-        return label_text(binding->destination);
-}
-
-struct slice binding_endpoint(const struct binding *binding) {
-        return label_text(binding->endpoint);
-}
-
-struct slice binding_property(const struct binding *binding) {
-        return (struct slice){ binding->property, binding->property_size };
-}
-
-uid_t binding_scope(const struct binding *binding) {
-        return binding->destination->uid;
-}
-
-const struct deadline *binding_deadline(const struct binding *binding) {
-        return &binding->deadline;
-}
-
-uint64_t binding_id(const struct binding *binding) {
-        return binding->id;
 }

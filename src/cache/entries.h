@@ -1,4 +1,4 @@
-/* cache: the records behind cache.h and how they hold on to each other, for this room only */
+/* cache: the records behind cache.h and their references to each other, for this room only */
 #pragma once
 
 #include "base/cleanup.h"
@@ -6,41 +6,12 @@
 #include "cache/siphash.h"
 #include "cache/table.h"
 
-TAILQ_HEAD(binding_list, binding);
-
-/* An endpoint or a destination: a user's label, and what was saved under it. It lives as long as something holds it: a
- * connection its endpoint, a binding its destination and its endpoint. */
-struct label {
-        struct table_entry by_text;
-        union {
-                struct connection_list
-                        connections;          /* of an endpoint: those that are parked, first saved first */
-                struct binding_list bindings; /* of a destination: all, first saved first */
-        };
-        uid_t uid;
-        uint32_t size;
-        uint32_t
-                n_holders; /* of an endpoint: connections, lent ones too, and bindings; of a destination: bindings */
-        char text[];
-};
-
 /* All endpoints, or all destinations. */
 struct labels {
         struct table table;
-        /* What is asked for in a row: a destination is found and bound again, an endpoint bound to and saved to. */
+        /* The last label used, because it is often used again: a destination is found and then bound, an endpoint is bound
+         * and then saved to. */
         struct label *recent;
-};
-
-struct binding {
-        TAILQ_ENTRY(binding) siblings;
-        struct deadline deadline;
-        struct label *destination;
-        struct label *endpoint;
-        uint64_t id;
-        uint32_t property_size;
-        uint32_t
-                property_hash; /* of a long one: 1,024 that differ only at their ends must not be compared whole */
-        char property[];
 };
 
 struct cache {
@@ -77,15 +48,11 @@ void binding_drop(struct cache *cache, struct binding *binding);
 void connection_park(struct cache *cache, struct connection *connection);
 void connection_unpark(struct cache *cache, struct connection *connection);
 
-/* The cache lets go of all it knows about a connection that is not parked. */
+/* Remove all references of the cache to a connection that is not parked. */
 void connection_forget(struct cache *cache, struct connection *connection);
 
 static inline struct label *label_of(struct table_entry *entry) {
         return entry ? CONTAINER_OF(entry, struct label, by_text) : NULL;
-}
-
-static inline struct slice label_text(const struct label *label) {
-        return (struct slice){ label->text, label->size };
 }
 
 static inline struct connection *connection_of(struct deadline *deadline) {

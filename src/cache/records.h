@@ -1,4 +1,4 @@
-/* cache: what its users see of it: the record of a connection, what is saved, limits and counts */
+/* cache: its public records: connections, the details of a save, limits and counts */
 #pragma once
 
 #include <stddef.h>
@@ -8,13 +8,13 @@
 
 #include "base/slice.h"
 #include "cache/deadlines.h"
+#include "cache/table.h"
 
-struct label;   /* an endpoint or a destination */
-struct binding; /* destination -> endpoint */
+/* Others read the records; only the cache writes them, but for what is the owner's. */
 
 enum connection_state {
         CONNECTION_PARKED,   /* in the cache, can be found */
-        CONNECTION_LENT,     /* found, and not yet handed over: may still come back */
+        CONNECTION_LENT,     /* found, but not yet received by the agent: may come back */
         CONNECTION_DEPARTED, /* out of the cache */
 };
 
@@ -26,9 +26,9 @@ enum departure {
         _DEPARTURE_MAX,
 };
 
-/* A connection. Others read it; only the cache writes it, but for what is the owner's. */
+/* A connection. Others may read it; they write only the owner's members. */
 struct connection {
-        TAILQ_ENTRY(connection) siblings; /* of its endpoint, or departed; the owner's after that */
+        TAILQ_ENTRY(connection) siblings; /* of its endpoint, or of the departed; later the owner's */
         struct deadline deadline;
         struct label *endpoint; /* NULL once it is out of the cache */
         uint64_t id;            /* grows with every connection saved */
@@ -44,9 +44,37 @@ struct connection {
 
 TAILQ_HEAD(connection_list, connection);
 
-/* What to save a connection with. Times are in µs, on the clock whose time the lookups are given. */
+/* Binds a destination to an endpoint. */
+struct binding {
+        TAILQ_ENTRY(binding) siblings;
+        struct deadline deadline;
+        struct label *destination;
+        struct label *endpoint;
+        uint64_t id;
+        uint32_t property_size;
+        uint32_t property_hash; /* of a long one: 1,024 that differ at their ends are not compared whole */
+        char property[];
+};
+
+TAILQ_HEAD(binding_list, binding);
+
+/* An endpoint or a destination: the label of a user, and the entries saved under it. It lives as long as something holds it:
+ * a connection holds its endpoint, a binding its destination and its endpoint. */
+struct label {
+        struct table_entry by_text;
+        union {
+                struct connection_list connections; /* an endpoint's that are parked, first saved first */
+                struct binding_list bindings;       /* a destination's, first saved first */
+        };
+        uid_t uid;
+        uint32_t size;
+        uint32_t n_holders; /* connections, lent ones too, and bindings */
+        char text[];
+};
+
+/* The details of a connection to save. Times are in µs, on the clock of the lookups. */
 struct connection_details {
-        uint64_t id;    /* 0 for a new one, else what it had in a former process */
+        uint64_t id;    /* 0 for a new connection, otherwise its id in the process before */
         uid_t uid;      /* who may find it: part of the identity of its endpoint */
         uid_t saved_by; /* for people to see */
         struct slice endpoint;
@@ -70,7 +98,7 @@ struct binding_details {
 /* 0 is "no limit". */
 struct cache_limits {
         uint64_t connections;
-        uint64_t bytes; /* of memory, everything the cache holds counted */
+        uint64_t bytes; /* of memory for all entries */
 };
 
 struct cache_counts {
@@ -83,15 +111,15 @@ struct cache_counts {
         uint64_t bindings_let_go; /* at a limit, since the start */
 };
 
-/* What the entries are about. The slices are valid until the cache is changed. */
-struct slice connection_endpoint(const struct connection *connection);
-uid_t connection_scope(const struct connection *connection);
-struct slice binding_destination(const struct binding *binding);
-struct slice binding_endpoint(const struct binding *binding);
-struct slice binding_property(const struct binding *binding);
-uid_t binding_scope(const struct binding *binding);
-const struct deadline *binding_deadline(const struct binding *binding);
-uint64_t binding_id(const struct binding *binding);
+/* The contents of records. Slices are valid until the cache changes. */
+
+static inline struct slice label_text(const struct label *label) {
+        return (struct slice){ label->text, label->size };
+}
+
+static inline struct slice binding_property(const struct binding *binding) {
+        return (struct slice){ binding->property, binding->property_size };
+}
 
 static inline struct slice connection_property(const struct connection *connection) {
         return (struct slice){ connection->bytes, connection->property_size };

@@ -1,4 +1,4 @@
-/* cache: a keyed hash, so that nobody who chooses labels can choose where they land */
+/* cache: a keyed hash, so that an agent that chooses labels cannot choose their buckets */
 #pragma once
 
 #include <endian.h>
@@ -56,7 +56,7 @@ static inline __attribute__((always_inline)) uint64_t siphash_rounds(
         return v0 ^ v1 ^ v2 ^ v3;
 }
 
-/* SipHash-1-3: enough against flooding a table whose hashes nobody sees, and twice as fast as 2-4. */
+/* SipHash-1-3: enough against flooding, because nobody sees the hashes, and twice as fast as SipHash-2-4. */
 static inline uint64_t siphash13(const struct siphash_key *key, struct slice bytes) {
         return siphash_rounds(1, 3, key, bytes);
 }

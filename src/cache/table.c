@@ -42,17 +42,8 @@ static int add_segment(struct table *table) {
 }
 
 int table_init(struct table *table) {
-        int r;
-
-        *table = (struct table){};
-        r = add_segment(table);
-        if (r < 0) {
-                free(table->segments);
-                return r;
-        }
-
-        table->n_buckets = SEGMENT_SIZE;
-        return 0;
+        *table = (struct table){ .n_buckets = SEGMENT_SIZE };
+        return add_segment(table);
 }
 
 void table_deinit(struct table *table) {

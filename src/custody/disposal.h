@@ -1,28 +1,28 @@
-/* custody: disposal: descriptors whose close(2) may wait, closed where nobody waits for it */
+/* custody: disposal: closes descriptors whose close(2) may wait, in threads of their own */
 #pragma once
 
 #include <stdbool.h>
 
-/* Closing a file on FUSE or NFS, or a terminal, can take as long as somebody else likes. So it is done in a thread that does
- * nothing else: one for each such descriptor, which only agents that mean harm send. */
+/* Closing a file on FUSE or NFS, or a terminal, can take any time. So each such descriptor is closed in a thread that does
+ * nothing else. Only hostile agents send such descriptors. */
 
 struct disposal;
 
-/* How many descriptors may wait to be closed before no more are taken. */
+/* The number of descriptors that wait to be closed at which no more are received. */
 #define DISPOSAL_MAX 32
 
 /* Returns negative errno. */
 int disposal_new(struct disposal **ret);
 
-/* Free it, unless something is still being closed: then it is left to the end of the process. Waits for nothing. */
+/* Free it, without waiting. If a descriptor is still being closed, it is left to the end of the process. */
 struct disposal *disposal_free(struct disposal *disposal);
 
-/* Close a descriptor that was received and is not wanted, without waiting. It is the disposal's from here on. Takes -1,
- * too. While it is full, nothing but sockets may come: of the rest there is room for one message's more. */
+/* Close an unexpected descriptor without waiting. Takes the descriptor; -1 does nothing. While the disposal is full, only
+ * sockets may come: there is room for the other files of one more message. */
 void disposal_close(struct disposal *disposal, int fd);
 
-/* Is nothing left to be closed? */
+/* Return whether nothing is left to be closed. */
 bool disposal_is_empty(const struct disposal *disposal);
 
-/* Do so many wait to be closed that no more descriptors may be received? Tries again what found no thread. */
+/* Return whether no more descriptors may be received. Tries again to close those for which there was no thread. */
 bool disposal_is_full(struct disposal *disposal);

@@ -1,4 +1,4 @@
-/* custody: farewells: a goodbye to the peer of a connection that goes, and some time for it to hang up */
+/* custody: farewells: sends the farewell on a connection, and gives the peer some time to hang up */
 #pragma once
 
 #include <stddef.h>
@@ -12,28 +12,28 @@
 struct farewells {
         struct loop *loop;
         struct statistics *statistics;
-        struct connection_list waiting; /* first to time out first; `deadline.at_us` is when */
+        struct connection_list waiting; /* in the order of their timeouts, `deadline.at_us` */
         size_t n_waiting;
         size_t max;
         struct loop_timer timer; /* for the first of them */
 };
 
-/* MAX connections may wait for their peer. LOOP and STATISTICS must outlive all of it. Returns negative errno. */
+/* At most MAX connections wait for their peer. LOOP and STATISTICS must outlive the farewells. Returns negative errno. */
 int farewells_init(
         struct farewells *farewells, struct loop *loop, struct statistics *statistics, size_t max);
 
-/* Close what is left. */
+/* Close the connections that are left. */
 void farewells_release(struct farewells *farewells);
 
-/* Part with a connection that is watched and out of the cache: send its farewell, if it has one and its peer is still
- * there, and close it once the peer hangs up or has had its time. The record goes with it. Never waits. */
+/* Close a watched connection that is out of the cache: send its farewell, if it has one and the peer is still there, and
+ * close it when the peer hangs up or its time is over. Frees the record. Never waits. */
 void farewells_say(struct farewells *farewells, struct connection *connection);
 
-/* The same without a word and at once. */
+/* The same without a farewell, and at once. */
 void farewells_skip(struct farewells *farewells, struct connection *connection);
 
-/* Something happened to a connection that is out of the cache; EVENTS as of epoll_wait(2). */
+/* Handle EVENTS of epoll_wait(2) on a connection that waits for its peer. */
 void farewells_ready(struct farewells *farewells, struct connection *connection, uint32_t events);
 
-/* Wait no longer for the peer that has had most time. Returns false if none is waited for. */
+/* Close the connection that has waited longest for its peer. Returns false if there is none. */
 bool farewells_hurry(struct farewells *farewells);

@@ -57,7 +57,7 @@ void statistics_report(struct statistics *statistics, struct journal *journal, t
                         statistics->max_destinations, statistics->max_endpoints,
                         statistics->max_connections);
         if (dead + evicted > 0)
-                journal_say(journal, STATISTICS, NULL,
+                journal_say(journal, UNUSED, NULL,
                         "statistics: connections dead=%" PRIu64 " evicted=%" PRIu64, dead, evicted);
 
         statistics->reported = statistics->total;

@@ -1,14 +1,15 @@
-/* daemon: every kind of line in the journal, with the message id its catalog entry has */
+/* daemon: every kind of line in the journal, with the message id of its catalog entry */
 #pragma once
 
 #include <syslog.h>
 
-/* EVENT(name, message id, priority, limited): limited are those that an agent could cause at will. An id never changes
- * its meaning; what each line means for mail and what to do is in units/scached.catalog. */
+/* EVENT(name, message id, priority, limited). Lines that an agent can cause at will are limited. An id never changes its
+ * meaning. units/scached.catalog explains each kind of line. */
 #define EVENTS(EVENT)                                                                     \
         EVENT(STARTED, "40a12d84b5ce4253a5f37c855e3973a5", LOG_INFO, false)               \
         EVENT(LEAVING, "b29193bd55c94e94983efa4890605cde", LOG_INFO, false)               \
         EVENT(STATISTICS, "eb9d1d6e09fd48b8a067a4e3f22161b1", LOG_INFO, false)            \
+        EVENT(UNUSED, "24242c7ddc2d42c79c75234f66d5a41b", LOG_INFO, false)                \
         EVENT(SETTINGS_BAD, "80849954ca314b49af3b2fa1deeb4d4c", LOG_ERR, false)           \
         EVENT(SETTINGS_DOUBTFUL, "e7883d4d93ff4257a5bcf692c14d75e2", LOG_WARNING, false)  \
         EVENT(RELOADED, "2d31d5e88a504672a54f0b651a5ebaf2", LOG_INFO, false)              \

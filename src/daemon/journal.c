@@ -18,6 +18,10 @@
 #define FIELD_MAX_BYTES 512
 #define FIELDS_MAX      12
 
+/* The lines that Postfix's own cache writes, too, go under its name where that is wanted. Programs that read Postfix's log
+ * complain of any others there. */
+#define IDENTIFIER "scached"
+
 /* Of each limited kind, this many lines in this time. */
 #define LIMIT_BURST       10
 #define LIMIT_INTERVAL_US (UINT64_C(30) * USEC_PER_SEC)
@@ -35,7 +39,7 @@ static const struct {
 struct journal {
         bool verbose;
         bool native; /* standard error goes to the journal, so fields can */
-        char *identifier;
+        char *statistics_identifier;
         int facility;
         struct {
                 uint64_t since_us;
@@ -64,7 +68,7 @@ int journal_new(struct journal **ret, bool verbose) {
 
         journal->verbose = verbose;
         journal->native = stderr_is_journal();
-        r = journal_set_identity(journal, "scached", LOG_MAIL);
+        r = journal_set_identity(journal, IDENTIFIER, LOG_MAIL);
         if (r < 0) {
                 journal_free(journal);
                 return r;
@@ -78,19 +82,19 @@ struct journal *journal_free(struct journal *journal) {
         if (!journal)
                 return NULL;
 
-        free(journal->identifier);
+        free(journal->statistics_identifier);
         free(journal);
         return NULL;
 }
 
-int journal_set_identity(struct journal *journal, const char *identifier, int facility) {
-        char *copy = strdup(identifier);
+int journal_set_identity(struct journal *journal, const char *statistics_identifier, int facility) {
+        char *copy = strdup(statistics_identifier);
 
         if (!copy)
                 return -ENOMEM;
 
-        free(journal->identifier);
-        journal->identifier = copy;
+        free(journal->statistics_identifier);
+        journal->statistics_identifier = copy;
         journal->facility = facility;
         return 0;
 }
@@ -148,7 +152,8 @@ static void send_fields(const struct journal *journal, enum event event,
         add_field(&fields, "%s", kinds[event].message_id);
         add_field(&fields, "PRIORITY=%i", kinds[event].priority);
         add_field(&fields, "SYSLOG_FACILITY=%i", LOG_FAC(journal->facility));
-        add_field(&fields, "SYSLOG_IDENTIFIER=%s", journal->identifier);
+        add_field(&fields, "SYSLOG_IDENTIFIER=%s",
+                event == EVENT_STATISTICS ? journal->statistics_identifier : IDENTIFIER);
         add_field(&fields, "CODE_FILE=%s", place->file);
         add_field(&fields, "CODE_LINE=%i", place->line);
         add_field(&fields, "CODE_FUNC=%s", place->function);
@@ -163,6 +168,14 @@ static void send_fields(const struct journal *journal, enum event event,
         fields.iov[fields.n++] = (struct iovec){ (char *) message, strlen(message) };
 
         (void) sd_journal_sendv(fields.iov, fields.n);
+}
+
+/* For people, or for a log that knows no priorities. */
+static void print(enum event event, const char *message) {
+        int priority = kinds[event].priority;
+        const char *severity = priority <= LOG_ERR ? "error: " : priority <= LOG_WARNING ? "warning: " : "";
+
+        (void) dprintf(STDERR_FILENO, IDENTIFIER ": %s%s\n", severity, message);
 }
 
 void journal_write(struct journal *journal, enum event event, const struct journal_subject *subject,
@@ -182,11 +195,11 @@ void journal_write(struct journal *journal, enum event event, const struct journ
 
         size = strlen(line);
         if (suppressed > 0)
-                (void) snprintf(line + size, sizeof(line) - size,
-                        " (%" PRIu64 " more like this were not logged)", suppressed);
+                (void) snprintf(line + size, sizeof(line) - size, " (%" PRIu64 " similar lines suppressed)",
+                        suppressed);
 
         if (journal->native)
                 send_fields(journal, event, subject, &place, line);
         else
-                (void) dprintf(STDERR_FILENO, "<%i>%s\n", kinds[event].priority, message);
+                print(event, message);
 }

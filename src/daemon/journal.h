@@ -1,4 +1,4 @@
-/* daemon: lines to the journal, with fields, or to standard error where there is no journal */
+/* daemon: writes lines to the journal, with fields, or to standard error if there is no journal */
 #pragma once
 
 #include <stdbool.h>
@@ -11,7 +11,7 @@
 
 struct journal;
 
-/* What a line is about. Properties never get here. */
+/* The subject of a line. It never has properties of connections. */
 struct journal_subject {
         const char *dialect; /* NULL if it is not about an agent */
         pid_t pid;           /* of the agent */
@@ -25,20 +25,21 @@ struct journal_place {
         const char *function;
 };
 
-/* Make a journal. It goes to the journal if standard error does (JOURNAL_STREAM), else to standard error with `<N>` before
- * each line. IDENTIFIER is copied. Returns -ENOMEM. */
+/* Make a journal. If standard error is the journal (JOURNAL_STREAM), lines go there with fields; otherwise they go to
+ * standard error as text for people, with "error: " or "warning: " where that applies. Returns -ENOMEM. */
 int journal_new(struct journal **ret, bool verbose);
 struct journal *journal_free(struct journal *journal);
 DEFINE_CLEANUP(struct journal *, journal_free);
 
-/* Under which name and facility (LOG_MAIL, ...) the lines go from now on. Returns -ENOMEM; then nothing has changed. */
-int journal_set_identity(struct journal *journal, const char *identifier, int facility);
+/* Set the identifier of the statistics, which is copied, and the facility (LOG_MAIL, ...) of all further lines. Lines other than
+ * the statistics have the identifier scached. Returns -ENOMEM; then nothing has changed. */
+int journal_set_identity(struct journal *journal, const char *statistics_identifier, int facility);
 
-/* Are EVENT_TRACE lines wanted? Asked before the work of making one. */
+/* Return whether EVENT_TRACE lines are wanted, so that they are not built in vain. */
 bool journal_is_verbose(const struct journal *journal);
 
-/* Write a line; SUBJECT may be NULL. Lines that an agent could cause at will are limited per kind; the next line that
- * gets through says how many did not. */
+/* Write a line; SUBJECT may be NULL. Lines that an agent can cause at will are limited per kind; the next line of that kind
+ * says how many were suppressed. */
 _cold_ void journal_write(struct journal *journal, enum event event, const struct journal_subject *subject,
         struct journal_place place, const char *format, ...) _printf_(5, 6);
 

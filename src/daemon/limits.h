@@ -1,4 +1,4 @@
-/* daemon: how many descriptors everything may have, so that nothing ever finds the table full */
+/* daemon: shares out the descriptors, so that the descriptor table is never full */
 #pragma once
 
 #include <stddef.h>
@@ -10,9 +10,9 @@ struct limits {
         uint64_t leaving; /* connections that wait for their peer after a farewell */
 };
 
-/* Raise RLIMIT_NOFILE as far as the machine allows. Returns how many descriptors there may be then. */
+/* Raise RLIMIT_NOFILE as far as possible. Returns the number of descriptors that it then allows. */
 uint64_t limits_raise(void);
 
-/* Share out N_DESCRIPTORS, keeping a reserve for the daemon's own and for descriptors that come in. Settings
- * of 0 take what there is; others are kept unless there is less. Each limit is at least 1. */
+/* Share out N_DESCRIPTORS, and keep a reserve for the daemon itself and for descriptors that come in. A wanted number of 0
+ * takes as many as there are; another one is reduced if there are fewer. Each limit is at least 1. */
 struct limits limits_share(uint64_t n_descriptors, uint64_t connections_wanted, uint64_t agents_wanted);

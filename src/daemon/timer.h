@@ -1,4 +1,4 @@
-/* daemon: a timer that comes once, on CLOCK_BOOTTIME, and can be set anew at any time */
+/* daemon: a timer that expires once, on CLOCK_BOOTTIME, and can be set again at any time */
 #pragma once
 
 #include <stdbool.h>
@@ -9,27 +9,27 @@
 #include "base/clock.h"
 #include "daemon/loop.h"
 
-/* The time has come, and the timer is no longer set. */
+/* Called when the timer has expired; it is no longer set. */
 typedef void (*loop_timer_fn)(void *userdata);
 
-/* Embedded in what it is for, and all zero before loop_timer_init(). */
+/* Embedded in its user's structure, and all zero before loop_timer_init(). */
 struct loop_timer {
         struct loop *loop;
         sd_event_source *source;
         loop_timer_fn fn;
         void *userdata;
-        uint64_t at_us; /* when it comes; USEC_INFINITY while it is not set */
+        uint64_t at_us; /* when it expires; USEC_INFINITY while it is not set */
 };
 
-/* Make a timer, not yet set, which must stay where it is until loop_timer_release(). LOOP must outlive it. Returns negative
+/* Make a timer that is not set yet. It must not move until loop_timer_release(), and LOOP must outlive it. Returns negative
  * errno. */
 int loop_timer_init(struct loop_timer *timer, struct loop *loop, loop_timer_fn fn, void *userdata);
 
-/* Release what the timer holds; it never comes again. One that was never made is as good. */
+/* Stop and release a timer. Does nothing for one that was never made. */
 void loop_timer_release(struct loop_timer *timer);
 
-/* Have the timer come at AT µs, up to 1 ms later, and no longer when it was set for so far; USEC_INFINITY: never. May be
- * called from anywhere, from its own function, too. */
+/* Set the timer to AT µs instead of its time so far; it expires up to 1 ms later. USEC_INFINITY stops it. May be called from
+ * anywhere, including its own function. */
 _cold_ void loop_timer_set(struct loop_timer *timer, uint64_t at_us);
 
 static inline bool loop_timer_is_set(const struct loop_timer *timer) {

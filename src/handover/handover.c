@@ -69,8 +69,8 @@ static int compare_connections(const void *a, const void *b) {
 }
 
 static int compare_bindings(const void *a, const void *b) {
-        return compare(binding_deadline(*(const struct binding *const *) a)->at_us,
-                binding_deadline(*(const struct binding *const *) b)->at_us);
+        return compare((*(const struct binding *const *) a)->deadline.at_us,
+                (*(const struct binding *const *) b)->deadline.at_us);
 }
 
 static int take_inventory(const struct cache *cache, struct inventory *inventory) {
@@ -99,9 +99,9 @@ static void put_connection(struct index_writer *writer, const struct connection 
         struct index_connection record = {
                 .details = {
                         .id = connection->id,
-                        .uid = connection_scope(connection),
+                        .uid = connection->endpoint->uid,
                         .saved_by = connection->uid,
-                        .endpoint = connection_endpoint(connection),
+                        .endpoint = label_text(connection->endpoint),
                         .property = connection_property(connection),
                         .farewell = connection_farewell(connection),
                         .ttl_us = deadline_ttl(&connection->deadline),
@@ -118,13 +118,13 @@ static void put_connection(struct index_writer *writer, const struct connection 
 
 static void put_binding(struct index_writer *writer, const struct binding *binding) {
         const struct binding_details record = {
-                .id = binding_id(binding),
-                .uid = binding_scope(binding),
-                .destination = binding_destination(binding),
+                .id = binding->id,
+                .uid = binding->destination->uid,
+                .destination = label_text(binding->destination),
                 .property = binding_property(binding),
-                .endpoint = binding_endpoint(binding),
-                .ttl_us = deadline_ttl(binding_deadline(binding)),
-                .deadline_us = binding_deadline(binding)->at_us,
+                .endpoint = label_text(binding->endpoint),
+                .ttl_us = deadline_ttl(&binding->deadline),
+                .deadline_us = binding->deadline.at_us,
         };
 
         index_put_binding(writer, &record);
@@ -242,11 +242,11 @@ void handover_save(const struct handover *handover) {
         r = save(handover, &inventory, &n_kept);
         if (r < 0)
                 journal_say(handover->journal, NOT_KEPT, NULL,
-                        "Could not keep what is parked, %zu connection%s, for the next start: %s.",
+                        "Could not keep %zu parked connection%s for the next start: %s.",
                         (size_t) counts->connections, plural(counts->connections), strerror(-r));
         else
                 journal_say(handover->journal, KEPT, NULL,
-                        "Left %zu connection%s and %zu binding%s for the next start, %zu could not be kept.",
+                        "Kept %zu connection%s and %zu binding%s for the next start, could not keep %zu.",
                         n_kept, plural(n_kept), inventory.n_bindings, plural(inventory.n_bindings),
                         (size_t) counts->connections);
 }
@@ -431,11 +431,11 @@ void handover_take(const struct handover *handover, struct passed *passed) {
 
         if (r < 0)
                 journal_say(handover->journal, INDEX_REFUSED, NULL,
-                        "Closed %zu connection%s kept across the restart: the index cannot be used, %s.",
+                        "Closed %zu connection%s kept over the restart: the index cannot be used (%s).",
                         taking.n_closed + n_lost, plural(taking.n_closed + n_lost), refusal(r));
         else
                 journal_say(handover->journal, TAKEN_OVER, NULL,
-                        "Took over %zu connection%s and %zu binding%s, lost %zu%s%s.", taking.n_taken,
+                        "Restored %zu connection%s and %zu binding%s, lost %zu%s%s.", taking.n_taken,
                         plural(taking.n_taken), n_bindings, plural(n_bindings), taking.n_closed + n_lost,
                         q < 0 ? ": " : "", q < 0 ? strerror(-q) : "");
 }

@@ -1,4 +1,4 @@
-/* handover: everything parked goes through the service manager from one process of the daemon to the next */
+/* handover: passes everything parked through the service manager from one process of the daemon to the next */
 #pragma once
 
 #include "cache/cache.h"
@@ -8,7 +8,7 @@
 
 struct passed;
 
-/* What a hand-over is about. All of it is somebody else's. */
+/* The parts of a hand-over, which it does not own. */
 struct handover {
         struct cache *cache;
         struct custody *custody;
@@ -16,11 +16,11 @@ struct handover {
         struct journal *journal;
 };
 
-/* Give everything parked, and the statistics, to the service manager to be kept for the next process. Connections
- * that are stored leave the cache without a farewell; those that could not be stored stay in it. Does nothing where
- * there is no service manager or nothing is parked. */
+/* Store everything parked, and the statistics, in the service manager for the next process. Connections that are stored
+ * leave the cache without a farewell; those that could not be stored stay in it. Does nothing without a service manager,
+ * or if nothing is parked. */
 void handover_save(const struct handover *handover);
 
-/* Take back what a former process stored, and have the service manager forget it. Needs the cache and the custody,
- * and nobody in them yet. What cannot be used is closed, with a line in the journal. */
+/* Restore everything that the process before stored, and remove it from the service manager. The cache and the custody must
+ * still be empty. A connection that cannot be restored is closed, with a line in the journal. */
 void handover_take(const struct handover *handover, struct passed *passed);

@@ -1,4 +1,4 @@
-/* handover: the index: what goes from one process to the next about connections, beside their descriptors */
+/* handover: the index: the records of connections and bindings for the next process, without descriptors */
 #pragma once
 
 #include <stddef.h>
@@ -33,15 +33,15 @@
  *   binding:     64 bits id, deadline, time to live; 32 bits scope (uid); strings destination, property, endpoint
  *
  * Connections come in the order of their ids, each greater than the one before; bindings in that of their deadlines.
- * Ids are neither 0 nor above INDEX_ID_MAX. Counters are known by name: one that the reader does not know is passed
- * over, one that is missing stays 0. The checksum finds damage; it is no signature. An index is memory, so it cannot
- * outlive the boot in which its deadlines mean something. */
+ * Ids are neither 0 nor above INDEX_ID_MAX. Counters are identified by name: an unknown one is ignored, a missing one stays
+ * 0. The checksum finds damage; it is not a signature. An index is in memory, so it cannot outlive the boot for which its
+ * deadlines are valid. */
 
 #define INDEX_VERSION UINT32_C(1)
 #define INDEX_KEY     ((struct siphash_key){ UINT64_C(0x7363616368656420), UINT64_C(0x696e646578206b65) })
 #define INDEX_ID_MAX  (UINT64_MAX / 2)
 
-/* Larger than any that a cache within sane limits makes. */
+/* Larger than any index of a cache with reasonable limits. */
 #define INDEX_SIZE_MAX ((size_t) 1 << 30)
 
 /* No string is longer: each came in a request (SETTINGS_REQUEST_MAX). */
@@ -49,10 +49,10 @@
 
 struct index_connection {
         uint64_t cookie;
-        struct connection_details details; /* its descriptor is another matter */
+        struct connection_details details; /* without the descriptor */
 };
 
-/* Writing, in this order; errors are kept until index_end(). */
+/* Write an index in this order. The first error is kept until index_end(). */
 struct index_writer {
         struct wire_buffer buffer;
         uint64_t n_connections;
@@ -64,12 +64,12 @@ void index_begin(struct index_writer *writer, const struct statistics *statistic
 void index_put_connection(struct index_writer *writer, const struct index_connection *connection);
 void index_put_binding(struct index_writer *writer, const struct binding_details *binding);
 
-/* The bytes, valid until index_release(). Returns -ENOMEM, -EMSGSIZE. */
+/* Return the bytes, valid until index_release(). Returns -ENOMEM, -EMSGSIZE. */
 int index_end(struct index_writer *writer, struct slice *ret);
 
 void index_release(struct index_writer *writer);
 
-/* Reading: an index points into the bytes it was read from. */
+/* An index that was read. It points into the bytes that it was read from. */
 struct index {
         struct statistics statistics;
         uint64_t n_connections;
@@ -78,10 +78,10 @@ struct index {
         struct slice bindings;
 };
 
-/* Check all of an index, of which nothing is believed. Returns -EPROTONOSUPPORT if it is of another version, -EBADMSG
- * if it is damaged. */
+/* Open an index, and check every part of it: its bytes are not trusted. Returns -EPROTONOSUPPORT for another version,
+ * -EBADMSG if it is damaged. */
 int index_open(struct slice bytes, struct index *ret);
 
-/* Take the first record off the rest of those in an index that was checked. Returns false at the end. */
+/* Take the next record out of REST, which begins as `connections` or `bindings`. Returns false at the end. */
 bool index_next_connection(struct slice *rest, struct index_connection *ret);
 bool index_next_binding(struct slice *rest, struct binding_details *ret);

@@ -1,11 +1,11 @@
-/* handover: what the service manager passed at start: listening sockets, and what a former process stored */
+/* handover: the descriptors from the service manager: listening sockets, and those that the process before stored */
 #pragma once
 
 #include <stddef.h>
 
 #include "base/cleanup.h"
 
-/* The names under which handover_save() stores, and what else has a name is taken for a listening socket. */
+/* The names under which handover_save() stores. A descriptor with another name is taken for a listening socket. */
 #define PASSED_PARCEL "connections"
 #define PASSED_INDEX  "index"
 
@@ -15,7 +15,7 @@ struct passed_socket {
 };
 
 struct passed {
-        struct passed_socket *sockets; /* listening, or meant to be */
+        struct passed_socket *sockets; /* taken for listening sockets, not checked yet */
         size_t n_sockets;
         int *parcel_fds;
         size_t n_parcels;
@@ -23,10 +23,10 @@ struct passed {
         char **names;
 };
 
-/* Take over all that was passed, close-on-exec, and clear the environment of it. It works once in a process. Returns
- * negative errno. */
+/* Take all descriptors that were passed, make them close-on-exec, and remove them from the environment. Works once in a
+ * process. Returns negative errno. */
 int passed_new(struct passed **ret);
 
-/* Close what nobody has taken and free. */
+/* Close the descriptors that nobody has taken, and free. */
 struct passed *passed_free(struct passed *passed);
 DEFINE_CLEANUP(struct passed *, passed_free);

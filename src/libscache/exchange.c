@@ -6,26 +6,26 @@
 
 /* A request from its first byte to its result, whatever the service may do in between. */
 
-/* How much to ask for at once. Most answers are shorter. */
+/* The bytes to receive at once. Most answers are shorter. */
 #define RECEIVE_SIZE ((size_t) 1024)
 
-/* An exchange that is cut is repeated: the service has restarted, or has made room for another agent. A service that
- * cuts it each time has its reasons. */
+/* If the service closes the connection in an exchange, the exchange is repeated: the service has restarted, or has made room
+ * for another agent. After so many times in a row, it is an error. */
 #define CUTS_MAX 3
 
-/* After a cut, how long nobody may be listening: a service that restarts with its sockets. */
+/* After that, nobody may listen for so long: the service may restart together with its sockets. */
 #define GRACE_US USEC_PER_SEC
 
-/* The first wait before another try to connect, doubled up to the last one. */
+/* The first wait between two attempts to connect, which doubles up to the last one. */
 #define RETRY_FIRST_US (1 * USEC_PER_MSEC)
 #define RETRY_LAST_US  (50 * USEC_PER_MSEC)
 
 void handle_finish(struct scache *scache, int result) {
-        /* After these the service is waiting for the next request; after all else who knows. */
+        /* After these errors the service waits for the next request. After others, its state is unknown. */
         if (result < 0 && result != -ENOENT && result != -EINVAL && result != -EREMOTEIO)
                 handle_disconnect(scache);
 
-        /* All that was asked for is there: that we could not say thanks is nobody's concern. */
+        /* The request is complete even if the last `dummy` could not be sent. */
         if (scache->step == STEP_THANKS && scache->found_fd >= 0)
                 result = 0;
         scache->step = STEP_NONE;
@@ -38,7 +38,7 @@ static void try_again(struct scache *scache, uint64_t now_us) {
         scache->retry_after_us = MIN(MAX(scache->retry_after_us * 2, RETRY_FIRST_US), RETRY_LAST_US);
 }
 
-/* The connection to the service is no more. */
+/* The service has closed the connection. */
 static void on_cut(struct scache *scache) {
         uint64_t now_us = clock_now(CLOCK_MONOTONIC);
 
@@ -58,7 +58,7 @@ static int begin_save_endp(struct scache *scache) {
         return request_put_save_endp(scache, scache->is_inline);
 }
 
-/* Say the request, to a service that is ready for it. */
+/* Put the request into the output. The service must be ready for it. */
 static int begin_exchange(struct scache *scache) {
         switch (scache->request.kind) {
         case REQUEST_CONNECT:
@@ -258,7 +258,7 @@ static int on_descriptor(struct scache *scache) {
         if (r < 0)
                 return r;
 
-        /* The service's copy goes when it reads this; Postfix's own waits for it. */
+        /* The service closes its copy when it reads this; Postfix's own waits for it. */
         scache->step = STEP_THANKS;
         return request_put_dummy(scache);
 }
@@ -280,7 +280,7 @@ static int on_list(struct scache *scache, const struct wire_list *list) {
         }
 }
 
-/* Work on what has been received. Returns 1 if it was a whole answer, 0 if not, or negative errno. */
+/* Process the input. Returns 1 if it was a whole answer, 0 if not, or negative errno. */
 static int on_input(struct scache *scache) {
         bool may_pass = scache->step == STEP_DESCRIPTOR || (scache->step == STEP_FOUND && scache->is_inline);
         const char *input = wire_buffer_head(&scache->input);
@@ -296,7 +296,7 @@ static int on_input(struct scache *scache) {
                         return 0;
         }
 
-        /* The service speaks when it is asked: anything more would be taken for the next answer. */
+        /* The service sends nothing without a request: further bytes would be taken for the next answer. */
         if (fill > n)
                 return -EPROTO;
 
@@ -363,7 +363,7 @@ static int receive_input(struct scache *scache) {
         return 0;
 }
 
-/* One thing at a time. Returns 1 if there may be another one to do now, 0 if it takes an event first. */
+/* Take one step. Returns 1 if the next step may be possible now, 0 if it needs an event first. */
 static int advance_once(struct scache *scache) {
         int r;
 

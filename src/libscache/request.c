@@ -46,7 +46,7 @@ static int put_save(struct scache *scache, struct slice name) {
         return r < 0 ? r : wire_put_number(&scache->output, SLICE("ttl"), scache->request.ttl_s);
 }
 
-/* The farewell, where there is one and the service takes it, and the end. */
+/* Put the farewell, if there is one and the service supports it, and the end of the list. */
 static int put_farewell(struct scache *scache) {
         const struct request *request = &scache->request;
         int r = 0;

@@ -12,7 +12,7 @@
 
 /* The functions of scache.h. */
 
-/* No answer of a service in its right mind is longer, and no request gets that far. */
+/* The largest request or answer; the service's own limits are lower. */
 #define MESSAGE_MAX ((size_t) 64 << 20)
 
 _public_ int scache_new(struct scache **ret, const char *path, unsigned flags) {
@@ -143,7 +143,7 @@ _public_ int scache_start_find_dest(struct scache *scache, const char *destinati
         return destination ? start(scache, REQUEST_FIND_DEST, 0, -1, texts) : -EINVAL;
 }
 
-/* Nobody has asked for anything: the service has gone, or talks nonsense. */
+/* There is an event without a request: the service has closed the connection, or broke the protocol. */
 static void note_loss(struct scache *scache) {
         struct wire_passing passing;
         char byte;
@@ -197,7 +197,7 @@ _public_ const char *scache_get_destination_property(const struct scache *scache
 _public_ int scache_get_fd(struct scache *scache) {
         int r;
 
-        /* A set of one: the connection to the service comes and goes, and event loops dislike that. */
+        /* An epoll set of one socket, because an event loop needs a descriptor that stays the same on a new connection. */
         if (scache->epoll_fd < 0) {
                 scache->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
                 if (scache->epoll_fd < 0)

@@ -20,7 +20,7 @@ struct client {
         struct wire_buffer output;
         struct wire_buffer input; /* the last answer, and nothing else */
         struct wire_parser parser;
-        const char *at; /* in the answer, what client_next() looks at next */
+        const char *at; /* the next attribute in the answer, for client_next() */
 };
 
 static int wait_for(const struct client *client, short events, uint64_t until_us) {
@@ -85,7 +85,7 @@ static int connect_to(struct client *client, const char *path, uint64_t until_us
         while (connect(client->fd, (const struct sockaddr *) &address, sizeof(address)) < 0) {
                 static const struct timespec moment = { 0, 10 * 1000 * 1000 };
 
-                /* The queue at its door is full, and nothing tells when it is not any more. */
+                /* The listen queue is full, and no event tells when it has room again. */
                 if (errno != EAGAIN && errno != EINTR)
                         return -errno;
                 if (clock_now(CLOCK_MONOTONIC) >= until_us)

@@ -1,4 +1,4 @@
-/* scachectl: the other end of the control socket */
+/* scachectl: the client's end of the control socket */
 #pragma once
 
 #include <stddef.h>
@@ -15,15 +15,15 @@ struct client_attribute {
         struct slice value;
 };
 
-/* Connect to the control socket at PATH; each wait takes at most TIMEOUT µs. Returns -EPROTO if something else listens
- * there, -ETIMEDOUT, or what connect(2) returns. */
+/* Connect to the control socket at PATH; each wait takes at most TIMEOUT µs. Returns -EPROTO if another server listens
+ * there, -ETIMEDOUT, or the negative errno of connect(2). */
 int client_new(struct client **ret, const char *path, uint64_t timeout_us);
 struct client *client_free(struct client *client);
 DEFINE_CLEANUP(struct client *, client_free);
 
-/* Send a request and wait for its answer. Returns -EINVAL if the service refuses it, -ETIMEDOUT, -ECONNRESET, -EPROTO. */
+/* Send a request and wait for its answer. Returns -EINVAL if the service rejects it, -ETIMEDOUT, -ECONNRESET, -EPROTO. */
 int client_ask(struct client *client, const struct client_attribute attributes[], size_t n_attributes);
 
-/* The next attribute of the answer, its status left out. Returns false at its end. The slices are NUL-terminated and
+/* Get the next attribute of the answer after its status. Returns false at the end. The slices are NUL-terminated and
  * valid until the next client_ask(). */
 bool client_next(struct client *client, struct client_attribute *ret);

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +11,9 @@
 #include "scachectl/service.h"
 #include "scachectl/terminal.h"
 
-/* `find-endp` and `find-dest`: what is found becomes the standard input and output of a command. */
+/* `find-endp` and `find-dest`: run a command with the connection as standard input and output. */
 
-/* As the shell says it (POSIX, 2.8.2). */
+/* The same as the shell's (POSIX, 2.8.2). */
 #define EXIT_CANNOT_RUN 126
 #define EXIT_NO_COMMAND 127
 
@@ -22,11 +23,12 @@ static int set_variable(const char *name, const char *value) {
 
 /* Become the command. Returns the exit status if that fails. */
 static int run(char *const arguments[], int fd) {
-        /* Out of the way first: it may have come as 0 or 1 itself, and would stay close-on-exec there. */
+        /* First to another number: the descriptor may be 0 or 1 itself, and would stay close-on-exec there. */
         int spare = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 
         if (spare < 0 || dup2(spare, STDIN_FILENO) < 0 || dup2(spare, STDOUT_FILENO) < 0) {
-                fprintf(stderr, "scachectl: Could not pass the connection on: %s.\n", strerror(errno));
+                fprintf(stderr, "scachectl: Could not pass the connection to %s: %s.\n", arguments[0],
+                        strerror(errno));
                 return EX_OSERR;
         }
 
@@ -42,7 +44,7 @@ static int explain_miss(const char *label) {
         return EXIT_MISS;
 }
 
-static int find(const struct command_options *options, bool by_destination) {
+static int find(const struct options *options, bool by_destination) {
         const char *label = options->arguments[0];
         _cleanup_(scache_freep) struct scache *scache = NULL;
         _cleanup_(closep) int fd = -1;
@@ -67,10 +69,43 @@ static int find(const struct command_options *options, bool by_destination) {
         return run(options->arguments + 1, fd);
 }
 
-int command_find_endp(const struct command_options *options) {
+static int find_endp(const struct options *options) {
         return find(options, false);
 }
 
-int command_find_dest(const struct command_options *options) {
+static int find_dest(const struct options *options) {
         return find(options, true);
 }
+
+#define EXIT_STATUS_HELP                                                                    \
+        "  The one of COMMAND. 1 if no connection is parked there, 126 if COMMAND cannot\n" \
+        "  run, 127 if it does not exist, 64 to 77 if scachectl fails: see scachectl(1)."
+
+const struct command command_find_endp = {
+        .name = "find-endp",
+        .arguments = "LABEL -- COMMAND...",
+        .n_arguments_min = 2,
+        .n_arguments_max = INT_MAX,
+        .options = OPTIONS_SERVICE,
+        .summary = "run a command on an endpoint's connection",
+        .help = "Take a connection of the endpoint LABEL out of the cache and run COMMAND with it\n"
+                "as standard input and output. $SCACHE_PROPERTY is the connection's property.",
+        .examples = "  scachectl find-endp mx1 -- sh -c 'printf \"QUIT\\r\\n\"; cat >&2'",
+        .exit_status = EXIT_STATUS_HELP,
+        .run = find_endp,
+};
+
+const struct command command_find_dest = {
+        .name = "find-dest",
+        .arguments = "LABEL -- COMMAND...",
+        .n_arguments_min = 2,
+        .n_arguments_max = INT_MAX,
+        .options = OPTIONS_SERVICE,
+        .summary = "run a command on a destination's connection",
+        .help = "Take a connection of the destination LABEL out of the cache and run COMMAND with\n"
+                "it as standard input and output. $SCACHE_PROPERTY is the property of the\n"
+                "connection, $SCACHE_DESTINATION_PROPERTY the property of the binding.",
+        .examples = "  scachectl find-dest example.org -- sh -c 'printf \"QUIT\\r\\n\"; cat >&2'",
+        .exit_status = EXIT_STATUS_HELP,
+        .run = find_dest,
+};

@@ -6,11 +6,12 @@
 #include <sysexits.h>
 
 #include "base/printable.h"
-#include "scachectl/command.h"
+#include "scachectl/help.h"
 #include "scachectl/listing.h"
 
 struct flush {
         struct client *client; /* a second one: the first is in the middle of a list */
+        const struct options *options;
         uint64_t n_flushed;
         int error;
 };
@@ -35,40 +36,50 @@ static char *quote(struct slice label) {
 
 static void on_binding(void *userdata, const struct listing_entry *entry) {
         struct flush *flush = userdata;
+        const struct options *options = flush->options;
         _cleanup_(freep) char *glob = NULL;
 
-        if (flush->error < 0)
+        if (flush->error < 0 || (options->has_user && entry->has_user && entry->user != options->user))
                 return;
 
         glob = quote(entry->endpoint);
-        flush->error = !glob
-                ? -ENOMEM
-                : listing_flush(flush->client, glob, entry->has_user, entry->user, &flush->n_flushed);
+        flush->error = !glob ? -ENOMEM
+                             : listing_flush(flush->client, glob, options->has_user || entry->has_user,
+                                       options->has_user ? options->user : entry->user, &flush->n_flushed);
 }
 
-static int flush_destinations(const struct command_options *options, struct flush *flush) {
+static int flush_destinations(struct flush *flush) {
         _cleanup_(client_freep) struct client *client = NULL;
+        struct options all = *flush->options;
         int r;
 
-        r = client_new(&client, options->control_path, options->timeout_us);
+        /* Where users share, a binding is nobody's, and what it leads to still somebody's. */
+        all.has_user = false;
+
+        r = client_new(&client, all.control_path, all.timeout_us);
         if (r < 0)
                 return r;
-        r = listing_walk(client, options, true, on_binding, flush);
+        r = listing_walk(client, &all, true, on_binding, flush);
         return r < 0 ? r : flush->error;
 }
 
-int command_flush(const struct command_options *options) {
+static int run(const struct options *options) {
         _cleanup_(client_freep) struct client *client = NULL;
-        const char *glob = options->n_arguments > 0 ? options->arguments[0] : options->endpoint;
-        struct flush flush = {};
+        struct options filter = *options;
+        struct flush flush = { .options = &filter };
         int r;
+
+        if (options->n_arguments > 0 && options->endpoint)
+                return help_refer(&command_flush, "Give either GLOB or --endpoint");
+        if (options->n_arguments > 0)
+                filter.endpoint = options->arguments[0];
 
         r = client_new(&client, options->control_path, options->timeout_us);
         if (r >= 0) {
                 flush.client = client;
-                r = options->destination
-                        ? flush_destinations(options, &flush)
-                        : listing_flush(client, glob, options->has_user, options->user, &flush.n_flushed);
+                r = options->destination ? flush_destinations(&flush)
+                                         : listing_flush(client, filter.endpoint, options->has_user,
+                                                   options->user, &flush.n_flushed);
         }
         if (r < 0)
                 return command_explain(options->control_path, UNIT_CONTROL, r);
@@ -76,6 +87,19 @@ int command_flush(const struct command_options *options) {
         if (options->json)
                 printf("{\"flushed\":%" PRIu64 "}\n", flush.n_flushed);
         else
-                printf("Let go of %" PRIu64 " connection%s.\n", flush.n_flushed, plural(flush.n_flushed));
+                printf("Flushed %" PRIu64 " connection%s.\n", flush.n_flushed, plural(flush.n_flushed));
         return EX_OK;
 }
+
+const struct command command_flush = {
+        .name = "flush",
+        .arguments = "[GLOB]",
+        .n_arguments_max = 1,
+        .options = OPTIONS_CONTROL | OPTIONS_FILTER,
+        .summary = "close parked connections politely",
+        .help = "Send the farewell on the parked connections whose endpoint matches GLOB, and\n"
+                "close them. Without GLOB and filters, this is done to all connections.",
+        .examples = "  scachectl flush '*192.0.2.7*'     before that address goes away\n"
+                    "  scachectl flush --destination='*example.org*'",
+        .run = run,
+};

@@ -10,7 +10,7 @@
 #include "scachectl/listing.h"
 #include "scachectl/terminal.h"
 
-/* What comes before the labels in a table: user, age, time left. */
+/* The columns before the labels in a table: user, age, time left. */
 #define TABLE_FORMAT  "%-12.12s %7s %7s  "
 #define TABLE_COLUMNS 30
 
@@ -21,7 +21,7 @@ struct table {
         size_t columns; /* for the labels */
         struct json json;
         size_t n_entries;
-        uint64_t known_user; /* the last one looked up: there are few of them, mostly in a row */
+        uint64_t known_user; /* the last one looked up: there are few users, mostly in a row */
         char user_name[64];
 };
 
@@ -52,7 +52,7 @@ static void put_row(struct table *table, const struct listing_entry *entry) {
         printf(TABLE_FORMAT, user_name(table, entry), terminal_time(entry->age_us).text,
                 terminal_time(entry->remaining_us).text);
         if (table->has_bindings) {
-                /* Half of what is left for either, the arrow between them. */
+                /* Half of the space for each label, with the arrow between them. */
                 put_text(entry->destination, (table->columns - 4) / 2);
                 fputs(" -> ", stdout);
                 put_text(entry->endpoint, (table->columns - 4) / 2);
@@ -108,7 +108,7 @@ static void on_entry(void *userdata, const struct listing_entry *entry) {
                 put_line(table, entry);
 }
 
-int command_list(const struct command_options *options) {
+static int run(const struct options *options) {
         _cleanup_(client_freep) struct client *client = NULL;
         struct table table = {
                 .is_json = options->json,
@@ -143,3 +143,16 @@ int command_list(const struct command_options *options) {
                         table.n_entries == 1 ? "" : "s");
         return EX_OK;
 }
+
+const struct command command_list = {
+        .name = "list",
+        .options = OPTIONS_CONTROL | OPTIONS_FILTER | OPTION(BINDINGS),
+        .summary = "list parked connections, or bindings",
+        .help = "List the parked connections. With --bindings or --destination, list the bindings\n"
+                "of destinations to endpoints. On a terminal this is a table, elsewhere one line\n"
+                "for each entry, with TABs between the fields: user, age and time left in\n"
+                "seconds, destination (of a binding), endpoint.",
+        .examples = "  scachectl list --user=postfix\n"
+                    "  scachectl list --destination='*example.org*'",
+        .run = run,
+};

@@ -1,22 +1,36 @@
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <sysexits.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "scachectl/command.h"
+#include "scachectl/output.h"
 #include "scachectl/report.h"
 
-/* OpenMetrics 1.0, of the kinds that older readers of Prometheus' text format know, too. */
+/* OpenMetrics 1.0, and Prometheus' text format 0.0.4, which has one name for a family and its samples, and fewer types. */
 
 enum kind {
         KIND_GAUGE,
         KIND_COUNTER,
+        KIND_INFO,
+};
+
+static const struct {
+        const char *suffix; /* of its samples */
+        const char *type[_METRICS_MAX];
+} kinds[] = {
+        [KIND_GAUGE] = { "", { [METRICS_OPENMETRICS] = "gauge", [METRICS_PROMETHEUS] = "gauge" } },
+        [KIND_COUNTER] = { "_total",
+                { [METRICS_OPENMETRICS] = "counter", [METRICS_PROMETHEUS] = "counter" } },
+        [KIND_INFO] = { "_info", { [METRICS_OPENMETRICS] = "info", [METRICS_PROMETHEUS] = "gauge" } },
 };
 
 /* A family, and its samples: one for each number of the report. */
 static const struct {
-        const char *name; /* of the family; a counter's samples get _total */
+        const char *name; /* of the family */
         enum kind kind;
         const char *unit; /* the end of the name, or NULL */
         const char *help;
@@ -25,9 +39,9 @@ static const struct {
                 const char *labels; /* or NULL */
         } samples[4];
 } families[] = {
-        { "scached_agents", KIND_GAUGE, NULL, "Agents that are connected.", { { "agents", NULL } } },
+        { "scached_agents", KIND_GAUGE, NULL, "Connected agents.", { { "agents", NULL } } },
         { "scached_connections", KIND_GAUGE, NULL,
-                "Connections in the care of the service: parked, being handed over, leaving.",
+                "Connections by state: parked, lent to an agent that has not taken them yet, leaving.",
                 { { "connections", "state=\"parked\"" }, { "connections_lent", "state=\"lent\"" },
                         { "connections_leaving", "state=\"leaving\"" } } },
         { "scached_endpoints", KIND_GAUGE, NULL, "Endpoints that have a parked connection.",
@@ -36,7 +50,7 @@ static const struct {
                 { { "destinations", NULL } } },
         { "scached_bindings", KIND_GAUGE, NULL, "Bindings of destinations to endpoints.",
                 { { "bindings", NULL } } },
-        { "scached_memory_bytes", KIND_GAUGE, "bytes", "Memory that the cache takes.",
+        { "scached_memory_bytes", KIND_GAUGE, "bytes", "Memory that the cache uses.",
                 { { "memory_bytes", NULL } } },
         { "scached_ttl_limit_seconds", KIND_GAUGE, "seconds", "Longest time to live of a connection.",
                 { { "ttl_limit_us", NULL } } },
@@ -48,71 +62,105 @@ static const struct {
         { "scached_connections_saved", KIND_COUNTER, NULL, "Connections that were parked.",
                 { { "connections_saved", NULL } } },
         { "scached_connections_departed", KIND_COUNTER, NULL,
-                "Connections that left the cache other than to an agent, by reason.",
+                "Connections that left the cache without an agent, by reason.",
                 { { "connections_expired", "reason=\"expired\"" },
                         { "connections_evicted", "reason=\"evicted\"" },
                         { "connections_flushed", "reason=\"flushed\"" },
                         { "connections_dead", "reason=\"dead\"" } } },
         { "scached_connections_returned", KIND_COUNTER, NULL,
-                "Connections that an agent asked for and did not take.",
+                "Connections that were found, but not taken by the agent.",
                 { { "connections_returned", NULL } } },
-        { "scached_bindings_saved", KIND_COUNTER, NULL, "Bindings that were made or renewed.",
+        { "scached_bindings_saved", KIND_COUNTER, NULL, "Bindings that were saved or renewed.",
                 { { "bindings_saved", NULL } } },
-        { "scached_bindings_evicted", KIND_COUNTER, NULL, "Bindings that were let go at a limit.",
+        { "scached_bindings_evicted", KIND_COUNTER, NULL, "Bindings that were evicted at a limit.",
                 { { "bindings_evicted", NULL } } },
         { "scached_farewells", KIND_COUNTER, NULL, "Farewells that were sent.", { { "farewells", NULL } } },
-        { "scached_requests_refused", KIND_COUNTER, NULL, "Requests that were refused, misses left out.",
+        { "scached_requests_refused", KIND_COUNTER, NULL, "Requests that were refused, without misses.",
                 { { "requests_refused", NULL } } },
         { "scached_agents_accepted", KIND_COUNTER, NULL, "Agents that connected.",
                 { { "agents_accepted", NULL } } },
         { "scached_agents_dropped", KIND_COUNTER, NULL,
-                "Agents that were cut off: stuck, endless, or over the limit.",
+                "Agents that were disconnected: stuck, with an endless request, or over the limit.",
                 { { "agents_dropped", NULL } } },
 };
 
-static void put_families(const struct report *report) {
+static void put_header(FILE *out, enum metrics_format format, const char *name, enum kind kind,
+        const char *unit, const char *help) {
+        const char *suffix = format == METRICS_PROMETHEUS ? kinds[kind].suffix : "";
+
+        fprintf(out, "# HELP %s%s %s\n", name, suffix, help);
+        fprintf(out, "# TYPE %s%s %s\n", name, suffix, kinds[kind].type[format]);
+        if (unit && format == METRICS_OPENMETRICS)
+                fprintf(out, "# UNIT %s %s\n", name, unit);
+}
+
+static void put_families(FILE *out, enum metrics_format format, const struct report *report) {
         for (size_t i = 0; i < ELEMENTSOF(families); i++) {
                 const char *name = families[i].name, *unit = families[i].unit;
-                bool is_counter = families[i].kind == KIND_COUNTER;
+                enum kind kind = families[i].kind;
 
-                printf("# HELP %s %s\n", name, families[i].help);
-                printf("# TYPE %s %s\n", name, is_counter ? "counter" : "gauge");
-                if (unit)
-                        printf("# UNIT %s %s\n", name, unit);
-
+                put_header(out, format, name, kind, unit, families[i].help);
                 for (size_t k = 0; k < ELEMENTSOF(families[i].samples) && families[i].samples[k].number;
                         k++) {
                         const char *labels = families[i].samples[k].labels;
                         uint64_t value = report_number(report, families[i].samples[k].number);
 
-                        printf("%s%s%s%s%s ", name, is_counter ? "_total" : "", labels ? "{" : "",
+                        fprintf(out, "%s%s%s%s%s ", name, kinds[kind].suffix, labels ? "{" : "",
                                 labels ? labels : "", labels ? "}" : "");
                         /* Times are kept in µs; the convention is seconds. */
                         if (unit && strcmp(unit, "seconds") == 0)
-                                printf("%" PRIu64 ".%06" PRIu64 "\n", value / USEC_PER_SEC,
+                                fprintf(out, "%" PRIu64 ".%06" PRIu64 "\n", value / USEC_PER_SEC,
                                         value % USEC_PER_SEC);
                         else
-                                printf("%" PRIu64 "\n", value);
+                                fprintf(out, "%" PRIu64 "\n", value);
                 }
         }
 }
 
-int command_metrics(const struct command_options *options) {
+static void put_metrics(FILE *out, enum metrics_format format, const struct report *report) {
+        put_header(out, format, "scached_build", KIND_INFO, NULL, "Version of the running service.");
+        fprintf(out, "scached_build_info{version=\"%s\"} 1\n", report->version);
+        put_families(out, format, report);
+        if (format == METRICS_OPENMETRICS)
+                fprintf(out, "# EOF\n");
+}
+
+static int explain(const char *path, int error) {
+        if (error == -EEXIST)
+                fprintf(stderr, "scachectl: %s is no regular file: --output would put one in its place.\n",
+                        path);
+        else
+                fprintf(stderr, "scachectl: Could not write %s: %s.\n", path, strerror(-error));
+        return EX_IOERR;
+}
+
+static int run(const struct options *options) {
         struct report report;
+        struct output output;
         int r;
 
         r = report_fetch(&report, options->control_path, options->timeout_us);
         if (r < 0)
                 return command_explain(options->control_path, UNIT_CONTROL, r);
 
-        if (options->json) {
-                report_put_json(&report);
-                return EX_OK;
+        r = output_open(&output, options->output);
+        if (r >= 0) {
+                if (options->json)
+                        report_put_json(&report, output.stream);
+                else
+                        put_metrics(output.stream, options->format, &report);
+                r = output_finish(&output);
         }
-
-        printf("# HELP scached_build_info The version that runs.\n# TYPE scached_build_info gauge\n");
-        printf("scached_build_info{version=\"%s\"} 1\n", report.version);
-        put_families(&report);
-        printf("# EOF\n");
-        return EX_OK;
+        return r < 0 ? explain(options->output ? options->output : "the output", r) : EX_OK;
 }
+
+const struct command command_metrics = {
+        .name = "metrics",
+        .options = OPTIONS_CONTROL | OPTION(FORMAT) | OPTION(OUTPUT),
+        .summary = "print the state for monitoring",
+        .help = "Print the numbers of \"scachectl status\" as OpenMetrics text, or in the older\n"
+                "format of Prometheus, for node_exporter's textfile collector.\n"
+                "For that collector, scached-metrics.timer does this once a minute.",
+        .examples = "  scachectl metrics --format=prometheus --output=scached.prom",
+        .run = run,
+};

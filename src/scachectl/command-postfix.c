@@ -10,17 +10,17 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "scachectl/command.h"
+#include "scachectl/help.h"
 #include "scachectl/program.h"
 #include "scachectl/service.h"
 
-/* Switch Postfix instances over to scached and back. Everything is done with the programs that an administrator would use,
- * and said; nothing is changed in an instance before a lookup through its new socket has worked. */
+/* Switch Postfix instances to scached and back, with the programs that an administrator would use, and print each step. An
+ * instance is not changed before a lookup through its new socket has worked. */
 
 #define SERVICE_NAME     "scached" /* of the socket in an instance's private/ */
 #define SERVICE_NAME_OWN "scache"  /* Postfix's own */
 
-/* The instance for which there is a socket unit of its own. All others have one made from the template. */
+/* The instance with its own socket unit. All others use the template. */
 #define QUEUE_DIRECTORY "/var/spool/postfix"
 #define MAIL_OWNER      "postfix"
 #define UNIT            "scached-postfix.socket"
@@ -74,7 +74,7 @@ static int read_parameter(const struct instance *instance, const char *name, cha
         if (r == 0)
                 return EX_OK;
         if (r == -ENOENT)
-                return fail("There is no postconf here: is Postfix installed?");
+                return fail("postconf is missing: install Postfix first.");
         return fail("Could not read %s of the Postfix in %s.", name, instance->config_directory);
 }
 
@@ -94,7 +94,7 @@ static int name_units(struct instance *instance) {
                 instance->unit, sizeof(instance->unit));
         name = strchr(instance->unit, '@');
         if (r != 0 || !name)
-                return fail("systemd-escape can make no unit name of %s.", instance->queue_directory);
+                return fail("systemd-escape could not make a unit name of %s.", instance->queue_directory);
 
         (void) snprintf(instance->service_unit, sizeof(instance->service_unit), "scached%.*s.service",
                 (int) (strlen(name) - strlen(".socket")), name);
@@ -119,7 +119,7 @@ static int instance_init(struct instance *instance, const char *config_directory
                 return r;
 
         if (sscanf(version, "%d.%d", &major, &minor) != 2)
-                return fail("The Postfix in %s has a version that makes no sense: %s.", config_directory,
+                return fail("The Postfix in %s has a version that is not understood: %s.", config_directory,
                         version);
 
         instance->legacy = major < 3 || (major == 3 && minor < 6);
@@ -128,7 +128,7 @@ static int instance_init(struct instance *instance, const char *config_directory
         return EX_OK;
 }
 
-/* Where the socket unit says what is special about this instance. */
+/* The drop-in for the socket unit, with the peculiarities of this instance. */
 static void drop_in_paths(const struct instance *instance, char folder[PATH_MAX], char file[PATH_MAX]) {
         (void) snprintf(folder, PATH_MAX, UNIT_FOLDER "/%s.d", instance->unit);
         (void) snprintf(file, PATH_MAX, UNIT_FOLDER "/%s.d/" DROP_IN, instance->unit);
@@ -155,12 +155,13 @@ static int write_drop_in(const struct instance *instance) {
 
         drop_in_paths(instance, folder, file);
         if (mkdir(folder, 0755) < 0 && errno != EEXIST)
-                return fail("Could not make %s: %s.", folder, strerror(errno));
+                return fail("Could not create %s: %s.", folder, strerror(errno));
         stream = fopen(file, "we");
         if (!stream)
                 return fail("Could not write %s: %s.", file, strerror(errno));
 
-        fputs("# By \"scachectl postfix enable\"; \"scachectl postfix disable\" removes it.\n[Socket]\n",
+        fputs("# Written by \"scachectl postfix enable\"; \"scachectl postfix disable\" removes "
+              "it.\n[Socket]\n",
                 stream);
         if (instance->legacy)
                 fputs("FileDescriptorName=postfix-legacy\n", stream);
@@ -177,10 +178,10 @@ static int write_drop_in(const struct instance *instance) {
 static int start_socket(const struct instance *instance) {
         bool started = is_active(instance->unit);
 
-        /* A service that runs gets no further sockets; one that other agents keep starting may need several attempts. */
+        /* systemd passes no further sockets to a running service, and other agents may start it again meanwhile. */
         for (int i = 0; i < START_ATTEMPTS && !started; i++) {
                 if (is_active(instance->service_unit) && systemctl("stop", instance->service_unit))
-                        printf("%s: stopped; it is started again, with the new socket, when it is needed.\n",
+                        printf("%s: stopped; the next agent starts it again, with the new socket.\n",
                                 instance->service_unit);
                 started = systemctl("start", instance->unit);
         }
@@ -192,9 +193,9 @@ static int start_socket(const struct instance *instance) {
         return EX_OK;
 }
 
-/* Ask for what nobody has saved: what matters is that there is an answer. */
-static int look_up(const struct command_options *options, const struct instance *instance) {
-        struct command_options here = *options;
+/* Look up a destination that nobody has saved: any answer proves that the socket works. */
+static int look_up(const struct options *options, const struct instance *instance) {
+        struct options here = *options;
         _cleanup_(scache_freep) struct scache *scache = NULL;
         _cleanup_(closep) int fd = -1;
         int r;
@@ -227,30 +228,30 @@ static bool is_running(const struct instance *instance) {
         return pid > 0 && kill(pid, 0) == 0;
 }
 
-/* Let a running Postfix know. */
+/* Reload Postfix, if it runs. */
 static int reload(const struct instance *instance) {
         const char *folder = instance->config_directory;
 
         if (!is_running(instance))
                 return EX_OK;
         if (program_run((const char *const[]){ "postfix", "-c", folder, "reload", NULL }) != 0)
-                return fail("Postfix did not reload: see \"postfix -c %s reload\".", folder);
+                return fail("Could not reload Postfix: run \"postfix -c %s reload\" to see why.", folder);
         printf("Postfix in %s: reloaded.\n", folder);
         return EX_OK;
 }
 
-/* Change main.cf with postconf(1), and let a running Postfix know. */
+/* Change main.cf with postconf(1), and reload Postfix, if it runs. */
 static int set_service_name(
         const struct instance *instance, const char *option, const char *argument, const char *what) {
         const char *folder = instance->config_directory;
 
         if (program_run((const char *const[]){ "postconf", "-c", folder, option, argument, NULL }) != 0)
-                return fail("postconf could not change %s/main.cf.", folder);
+                return fail("Could not change %s/main.cf with postconf.", folder);
         printf("%s/main.cf: %s.\n", folder, what);
         return reload(instance);
 }
 
-static int enable(const struct command_options *options, const struct instance *instance) {
+static int enable(const struct options *options, const struct instance *instance) {
         bool had_socket = is_active(instance->unit);
         int r;
 
@@ -265,7 +266,7 @@ static int enable(const struct command_options *options, const struct instance *
         if (strcmp(instance->service_name, SERVICE_NAME) == 0) {
                 printf("%s/main.cf: connection_cache_service_name=" SERVICE_NAME " already.\n",
                         instance->config_directory);
-                /* Agents that have missed the socket would cache no more, as after a purge and a new installation. */
+                /* Agents that missed the socket, as after a purge and a new installation, would use the cache no more. */
                 return had_socket ? EX_OK : reload(instance);
         }
 
@@ -276,12 +277,12 @@ static int enable(const struct command_options *options, const struct instance *
                 "connection_cache_service_name=" SERVICE_NAME);
 }
 
-static int disable(_unused_ const struct command_options *options, const struct instance *instance) {
+static int disable(_unused_ const struct options *options, const struct instance *instance) {
         int r = EX_OK;
 
         if (strcmp(instance->service_name, SERVICE_NAME) == 0)
                 r = set_service_name(instance, "-X", "connection_cache_service_name",
-                        "connection_cache_service_name is Postfix's own again");
+                        "connection_cache_service_name removed: Postfix uses its own cache again");
         if (r != EX_OK)
                 return r;
 
@@ -297,10 +298,9 @@ static int disable(_unused_ const struct command_options *options, const struct 
         return EX_OK;
 }
 
-typedef int (*instance_fn)(const struct command_options *options, const struct instance *instance);
+typedef int (*instance_fn)(const struct options *options, const struct instance *instance);
 
-static int with_instance(
-        const struct command_options *options, const char *config_directory, instance_fn fn) {
+static int with_instance(const struct options *options, const char *config_directory, instance_fn fn) {
         struct instance instance;
         int r;
 
@@ -308,9 +308,9 @@ static int with_instance(
         return r == EX_OK ? fn(options, &instance) : r;
 }
 
-/* All instances that postmulti(1) knows: "NAME GROUP y|n CONFIG_DIRECTORY" each. The first failure is returned, the others are
- * done all the same. */
-static int with_all_instances(const struct command_options *options, instance_fn fn) {
+/* Call FN for all instances that postmulti(1) lists, as lines of "NAME GROUP y|n CONFIG_DIRECTORY". Goes on after a failure,
+ * and returns the first one. */
+static int with_all_instances(const struct options *options, instance_fn fn) {
         static const char *const arguments[] = { "postmulti", "-l", NULL };
         _cleanup_(freep) char *list = NULL;
         char *line, *rest;
@@ -322,9 +322,9 @@ static int with_all_instances(const struct command_options *options, instance_fn
 
         r = program_read(arguments, list, INSTANCES_SIZE);
         if (r == -ENOENT)
-                return fail("There is no postmulti here: is Postfix installed?");
+                return fail("postmulti is missing: install Postfix first.");
         if (r != 0)
-                return fail("Could not find out which Postfix instances there are: see \"postmulti -l\".");
+                return fail("Could not list the Postfix instances: run \"postmulti -l\" to see why.");
 
         for (line = strtok_r(list, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
                 char *config_directory = strchr(line, '/');
@@ -338,7 +338,7 @@ static int with_all_instances(const struct command_options *options, instance_fn
         return status;
 }
 
-int command_postfix(const struct command_options *options) {
+static int run(const struct options *options) {
         const char *what = options->arguments[0];
         instance_fn fn;
 
@@ -346,18 +346,35 @@ int command_postfix(const struct command_options *options) {
                 fn = enable;
         else if (strcmp(what, "disable") == 0)
                 fn = disable;
-        else {
-                (void) fail("Usage: scachectl postfix enable|disable");
-                return EX_USAGE;
-        }
+        else
+                return help_refer_to_usage(&command_postfix);
+
+        if (fn == disable && options->has_timeout)
+                return help_refer(&command_postfix, "disable has no option --timeout");
 
         if (geteuid() != 0) {
-                (void) fail("Only root can change Postfix and systemd's units.");
+                (void) fail("Only root can change Postfix and systemd units: use sudo.");
                 return EX_NOPERM;
         }
 
-        /* What was done is to be read in its order with what is said about failures. */
+        /* Keep the order of steps on standard output and failures on standard error. */
         (void) setvbuf(stdout, NULL, _IOLBF, 0);
         return options->config_directory ? with_instance(options, options->config_directory, fn)
                                          : with_all_instances(options, fn);
 }
+
+const struct command command_postfix = {
+        .name = "postfix",
+        .arguments = "enable|disable",
+        .n_arguments_min = 1,
+        .n_arguments_max = 1,
+        .options = OPTION(CONFIG_DIRECTORY) | OPTION(TIMEOUT),
+        .summary = "switch Postfix to scached, or back",
+        .help = "Switch all Postfix instances of this host to scached, or back to their own\n"
+                "cache. Each step is reported. Postfix is switched only after a lookup through\n"
+                "its new socket has worked. Needs root.",
+        .examples = "  scachectl postfix enable\n"
+                    "  scachectl postfix disable --config-directory=/etc/postfix-two",
+        .exit_status = "  0 if all was done, 69 if a step failed, 77 if you are not root.",
+        .run = run,
+};

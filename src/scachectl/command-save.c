@@ -4,23 +4,22 @@
 #include <sysexits.h>
 
 #include "base/cleanup.h"
-#include "libscache/scache.h"
+#include "libscache/handle.h"
 #include "scachectl/command.h"
 #include "scachectl/service.h"
 
 /* `save-endp` and `save-dest`. */
 
-static int explain(const struct command_options *options, int error) {
+static int explain(const struct options *options, int error) {
         if (error == -EREMOTEIO) {
                 fprintf(stderr,
-                        "scachectl: The service could not save it: see \"journalctl -u "
-                        "scached.service\".\n");
+                        "scachectl: scached could not save it: see \"journalctl -u scached.service\".\n");
                 return EX_UNAVAILABLE;
         }
         return command_explain(options->service_path, UNIT_SERVICE, error);
 }
 
-int command_save_endp(const struct command_options *options) {
+static int save_endp(const struct options *options) {
         _cleanup_(scache_freep) struct scache *scache = NULL;
         struct stat st;
         int r;
@@ -28,20 +27,30 @@ int command_save_endp(const struct command_options *options) {
         if (fstat(options->fd, &st) < 0 || !S_ISSOCK(st.st_mode)) {
                 fprintf(stderr,
                         "scachectl: Descriptor %d is not a socket: pass the connection as standard input, "
-                        "or "
-                        "say --fd=N.\n",
+                        "or give --fd=N.\n",
                         options->fd);
                 return EX_USAGE;
         }
 
         r = service_new(&scache, options);
+        if (r >= 0 && options->farewell) {
+                r = scache_connect(scache);
+                if (r >= 0 && !scache->can_farewell) {
+                        fprintf(stderr,
+                                "scachectl: The service on %s takes no farewell: leave --farewell out, or "
+                                "use the "
+                                "socket of " UNIT_SERVICE ".\n",
+                                options->service_path);
+                        return EX_USAGE;
+                }
+        }
         if (r >= 0)
                 r = scache_save_endp(scache, options->ttl_s, options->arguments[0], options->property,
                         options->farewell, options->fd);
         return r < 0 ? explain(options, r) : EX_OK;
 }
 
-int command_save_dest(const struct command_options *options) {
+static int save_dest(const struct options *options) {
         _cleanup_(scache_freep) struct scache *scache = NULL;
         int r;
 
@@ -51,3 +60,29 @@ int command_save_dest(const struct command_options *options) {
                         options->arguments[1]);
         return r < 0 ? explain(options, r) : EX_OK;
 }
+
+const struct command command_save_endp = {
+        .name = "save-endp",
+        .arguments = "LABEL",
+        .n_arguments_min = 1,
+        .n_arguments_max = 1,
+        .options = OPTIONS_SAVE | OPTION(FAREWELL) | OPTION(FD),
+        .summary = "park the connection on standard input",
+        .help = "Park a connection, by default standard input, under the endpoint LABEL. Only the\n"
+                "same user can find it. Afterwards, send nothing more on it, and close it.",
+        .examples = "  scachectl save-endp --ttl=60 --farewell='QUIT\\r\\n' mx1 <&3",
+        .run = save_endp,
+};
+
+const struct command command_save_dest = {
+        .name = "save-dest",
+        .arguments = "LABEL ENDPOINT",
+        .n_arguments_min = 2,
+        .n_arguments_max = 2,
+        .options = OPTIONS_SAVE,
+        .summary = "bind a destination to an endpoint",
+        .help = "Bind the destination LABEL to ENDPOINT: a lookup of the destination then finds\n"
+                "the connections of the endpoint.",
+        .examples = "  scachectl save-dest --ttl=60 example.org mx1",
+        .run = save_dest,
+};

@@ -6,7 +6,7 @@
 #include "scachectl/overview.h"
 #include "scachectl/report.h"
 
-int command_status(const struct command_options *options) {
+static int run(const struct options *options) {
         struct report report;
         int r;
 
@@ -15,8 +15,19 @@ int command_status(const struct command_options *options) {
                 return command_explain(options->control_path, UNIT_CONTROL, r);
 
         if (options->json)
-                report_put_json(&report);
+                report_put_json(&report, stdout);
         else
                 overview_put(&report);
         return EX_OK;
 }
+
+const struct command command_status = {
+        .name = "status",
+        .options = OPTIONS_CONTROL,
+        .summary = "show the state of scached",
+        .help = "Show what scached holds, and what it has done since its first start. A restart\n"
+                "does not reset these numbers.",
+        .examples = "  scachectl status\n"
+                    "  scachectl status --json | jq .connections",
+        .run = run,
+};

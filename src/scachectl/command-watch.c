@@ -22,7 +22,7 @@ static uint64_t hits(const struct report *report) {
         return report_number(report, "destination_hits") + report_number(report, "endpoint_hits");
 }
 
-/* What happened since the last look, as much in a second. After a restart of the service, numbers begin anew. */
+/* The rate per second since the last update, 0 if the number was reset in between. */
 static double rate(uint64_t now, uint64_t before, uint64_t us) {
         return now >= before && us > 0 ? (double) (now - before) * (double) USEC_PER_SEC / (double) us : 0;
 }
@@ -38,7 +38,7 @@ static void put_rates(const struct report *now, const struct report *before, uin
                         us));
 }
 
-/* One look in one line, for what is not a terminal. */
+/* One update in one line, for output that is not a terminal. */
 static void put_line(const struct report *now, const struct report *before, uint64_t us) {
         printf("agents=%" PRIu64 " connections=%" PRIu64 " endpoints=%" PRIu64 " destinations=%" PRIu64
                " lookups_per_second=%.1f saved_per_second=%.1f\n",
@@ -49,7 +49,7 @@ static void put_line(const struct report *now, const struct report *before, uint
                         us));
 }
 
-int command_watch(const struct command_options *options) {
+static int run(const struct options *options) {
         _cleanup_(client_freep) struct client *client = NULL;
         const struct timespec interval = { (time_t) (options->interval_us / USEC_PER_SEC),
                 (long) (options->interval_us % USEC_PER_SEC * NSEC_PER_USEC) };
@@ -61,7 +61,7 @@ int command_watch(const struct command_options *options) {
                 if (i > 0)
                         (void) nanosleep(&interval, NULL);
 
-                /* A service that was restarted is connected to anew. */
+                /* Connect again if the service was restarted. */
                 r = client ? report_ask(&now, client) : -ECONNRESET;
                 if (r == -ECONNRESET) {
                         client_freep(&client);
@@ -80,7 +80,7 @@ int command_watch(const struct command_options *options) {
                 }
 
                 if (options->json)
-                        report_put_json(&now);
+                        report_put_json(&now, stdout);
                 else if (terminal_is_there()) {
                         printf(CLEAR);
                         overview_put(&now);
@@ -96,3 +96,14 @@ int command_watch(const struct command_options *options) {
                 before_us = now_us;
         }
 }
+
+const struct command command_watch = {
+        .name = "watch",
+        .options = OPTIONS_CONTROL | OPTION(INTERVAL) | OPTION(COUNT),
+        .summary = "show the state again and again",
+        .help = "Show the state of scached again and again: on a terminal in the same place,\n"
+                "elsewhere one line at a time. A restart of scached does not end it.",
+        .examples = "  scachectl watch\n"
+                    "  scachectl watch --json --interval=60 --count=10",
+        .run = run,
+};

@@ -1,49 +1,38 @@
-/* scachectl: what every command gets, and the commands */
+/* scachectl: the commands, each with its help */
 #pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "scachectl/options.h"
 
 /* Beyond those of sysexits(3). */
 #define EXIT_MISS 1 /* nothing was found */
 
-/* What was said on the command line. */
-struct command_options {
-        const char *control_path;
-        const char *service_path;
-        const char *config_directory; /* of a Postfix instance, NULL for all there are */
-        bool legacy;                  /* the service does not greet */
-        bool json;
-        bool bindings;
-        bool has_user;
-        unsigned user;
-        const char *endpoint; /* globs, or NULL */
-        const char *destination;
-        const char *property;
-        const char *farewell;
-        unsigned ttl_s;
-        int fd;
-        uint64_t timeout_us;
-        uint64_t interval_us;
-        unsigned count; /* 0: no end */
-        char **arguments;
-        int n_arguments;
+struct command {
+        const char *name;
+        const char *arguments; /* as the usage line shows them, NULL if there are none */
+        int n_arguments_min;
+        int n_arguments_max;
+        unsigned options;    /* that it takes, as bits: OPTION() */
+        const char *summary; /* a few words, for the list of commands */
+        const char *help;    /* sentences, in lines of a terminal */
+        const char *examples;
+        const char *exit_status; /* NULL if scachectl(1) is enough */
+
+        /* Returns the exit status, and has reported what went wrong. */
+        int (*run)(const struct options *options);
 };
 
-/* Each returns the exit status, and has said what went wrong. */
-int command_status(const struct command_options *options);
-int command_list(const struct command_options *options);
-int command_flush(const struct command_options *options);
-int command_metrics(const struct command_options *options);
-int command_watch(const struct command_options *options);
-int command_save_endp(const struct command_options *options);
-int command_save_dest(const struct command_options *options);
-int command_find_endp(const struct command_options *options);
-int command_find_dest(const struct command_options *options);
-int command_postfix(const struct command_options *options);
+extern const struct command command_status;
+extern const struct command command_list;
+extern const struct command command_flush;
+extern const struct command command_metrics;
+extern const struct command command_watch;
+extern const struct command command_save_endp;
+extern const struct command command_save_dest;
+extern const struct command command_find_endp;
+extern const struct command command_find_dest;
+extern const struct command command_postfix;
 
-/* Say in one sentence why PATH, the socket of the unit UNIT, was of no use, and what to do about it. ERROR is a
+/* Report in one sentence why PATH, the socket of the unit UNIT, could not be used, and what to do about it. ERROR is a
  * negative errno. Returns the exit status. */
 int command_explain(const char *path, const char *unit, int error);
 

@@ -1,4 +1,4 @@
-/* scachectl: JSON, written as it comes */
+/* scachectl: writes JSON piece by piece */
 #pragma once
 
 #include <stdbool.h>
@@ -9,7 +9,7 @@
 
 struct json {
         FILE *out;
-        bool is_first; /* of what is open */
+        bool is_first; /* in the open object or array */
 };
 
 #define JSON_INIT(stream) ((struct json){ (stream), true })
@@ -18,12 +18,12 @@ struct json {
 void json_open(struct json *json, char bracket);
 void json_close(struct json *json, char bracket);
 
-/* The name of what comes next in an object. */
+/* Put the name of the next value in an object. */
 void json_name(struct json *json, struct slice name);
 
-/* Text. Labels are any bytes: where they are not UTF-8, each byte from 0x80 on becomes \u00XX. */
+/* Put a text or a number. If a text is not UTF-8, each byte from 0x80 on becomes \u00XX: labels can be any bytes. */
 void json_text(struct json *json, struct slice text);
 void json_number(struct json *json, uint64_t number);
 
-/* The end of a line, and of a document. */
+/* End a line, and with it the document. */
 void json_line(struct json *json);

@@ -6,7 +6,7 @@
 
 #define CURSOR_MAX 256
 
-/* A request in the making. */
+/* A request that is being built. */
 struct query {
         struct client_attribute attributes[6];
         size_t n_attributes;
@@ -74,8 +74,8 @@ static void read_page(struct client *client, bool bindings, listing_fn fn, void 
                 fn(userdata, &entry);
 }
 
-int listing_walk(struct client *client, const struct command_options *options, bool bindings, listing_fn fn,
-        void *userdata) {
+int listing_walk(
+        struct client *client, const struct options *options, bool bindings, listing_fn fn, void *userdata) {
         char cursor[CURSOR_MAX] = "";
         struct query query = {};
         int r;

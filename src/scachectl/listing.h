@@ -1,4 +1,4 @@
-/* scachectl: what is parked, page by page */
+/* scachectl: the parked connections or bindings, page by page */
 #pragma once
 
 #include <stdbool.h>
@@ -19,11 +19,11 @@ struct listing_entry {
 
 typedef void (*listing_fn)(void *userdata, const struct listing_entry *entry);
 
-/* Walk through all connections, or bindings, that the options ask for. Returns negative errno as client_ask(). */
-int listing_walk(struct client *client, const struct command_options *options, bool bindings, listing_fn fn,
-        void *userdata);
+/* Call FN for each connection or binding that matches the options. Returns negative errno as client_ask(). */
+int listing_walk(
+        struct client *client, const struct options *options, bool bindings, listing_fn fn, void *userdata);
 
-/* Let go of all connections of the endpoints that match GLOB (NULL: any), of one user if HAS_USER. Returns negative
- * errno as client_ask(); N_FLUSHED grows in any case. */
+/* Flush all connections of endpoints that match GLOB (NULL: all), with HAS_USER only those of USER. Adds their number to
+ * N_FLUSHED, even if it fails. Returns negative errno as client_ask(). */
 int listing_flush(
         struct client *client, const char *glob, bool has_user, uint64_t user, uint64_t *n_flushed);

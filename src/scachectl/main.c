@@ -1,316 +1,189 @@
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <limits.h>
-#include <pwd.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
-#include "base/cleanup.h"
-#include "base/clock.h"
-#include "scachectl/command.h"
+#include "scachectl/help.h"
 
-#define CONTROL_PATH "/run/scached/control.sock"
-#define SERVICE_PATH "/run/scached/scached.sock"
-
-/* As long as the service lets a connection live. */
-#define TTL_DEFAULT_S INT_MAX
-
-enum choice {
-        OPTION_BINDINGS = 1,
-        OPTION_CONFIG_DIRECTORY,
-        OPTION_CONTROL,
-        OPTION_COUNT,
-        OPTION_DESTINATION,
-        OPTION_ENDPOINT,
-        OPTION_FAREWELL,
-        OPTION_FD,
-        OPTION_INTERVAL,
-        OPTION_JSON,
-        OPTION_LEGACY,
-        OPTION_NATIVE,
-        OPTION_PROPERTY,
-        OPTION_SOCKET,
-        OPTION_TIMEOUT,
-        OPTION_TTL,
-        OPTION_USER,
+static const struct command *const commands[] = {
+        &command_status,
+        &command_list,
+        &command_flush,
+        &command_metrics,
+        &command_watch,
+        &command_save_endp,
+        &command_save_dest,
+        &command_find_endp,
+        &command_find_dest,
+        &command_postfix,
 };
 
-#define BIT(option) (1u << (option))
-#define CONTROL     (BIT(OPTION_CONTROL) | BIT(OPTION_SOCKET) | BIT(OPTION_TIMEOUT) | BIT(OPTION_JSON))
-#define SERVICE     (BIT(OPTION_NATIVE) | BIT(OPTION_SOCKET) | BIT(OPTION_TIMEOUT) | BIT(OPTION_LEGACY))
-#define SAVE        (SERVICE | BIT(OPTION_TTL) | BIT(OPTION_PROPERTY))
-#define FILTER      (BIT(OPTION_USER) | BIT(OPTION_DESTINATION) | BIT(OPTION_ENDPOINT))
-
-static const struct command {
-        const char *name;
-        int (*fn)(const struct command_options *options);
-        unsigned options; /* that it knows */
-        int n_arguments_min;
-        int n_arguments_max;
-        const char *usage;
-        const char *help;
-} commands[] = {
-        { "status", command_status, CONTROL, 0, 0, "", "show the state of the service" },
-        { "list", command_list, CONTROL | FILTER | BIT(OPTION_BINDINGS), 0, 0, "",
-                "show what is parked, or bound (--bindings)" },
-        { "flush", command_flush, CONTROL | FILTER, 0, 1, " [GLOB]",
-                "let go of connections, with their farewell" },
-        { "metrics", command_metrics, CONTROL, 0, 0, "", "print OpenMetrics text" },
-        { "watch", command_watch, CONTROL | BIT(OPTION_INTERVAL) | BIT(OPTION_COUNT), 0, 0, "",
-                "show the state again and again" },
-        { "save-endp", command_save_endp, SAVE | BIT(OPTION_FAREWELL) | BIT(OPTION_FD), 1, 1, " LABEL",
-                "park the connection that is standard input" },
-        { "save-dest", command_save_dest, SAVE, 2, 2, " LABEL ENDPOINT",
-                "bind a destination to an endpoint" },
-        { "find-endp", command_find_endp, SERVICE, 2, INT_MAX, " LABEL -- COMMAND...",
-                "run a command on a connection of an endpoint" },
-        { "find-dest", command_find_dest, SERVICE, 2, INT_MAX, " LABEL -- COMMAND...",
-                "run a command on a connection of a destination" },
-        { "postfix", command_postfix, BIT(OPTION_CONFIG_DIRECTORY) | BIT(OPTION_TIMEOUT), 1, 1,
-                " enable|disable", "let Postfix use the service, or its own again" },
-};
-
-static const struct option_text {
-        const char *text;
-        const char *help;
-} option_texts[] = {
-        { "--json", "print JSON" },
-        { "--socket=PATH", "the socket to use, of whichever kind" },
-        { "--control=PATH", "the control socket (" CONTROL_PATH ")" },
-        { "--native=PATH", "the agents' socket (" SERVICE_PATH ")" },
-        { "--timeout=SECONDS", "give up after this long (5)" },
-        { "--user=USER", "list, flush: only what this user saved" },
-        { "--endpoint=GLOB", "list, flush: only what has an endpoint like this" },
-        { "--destination=GLOB", "list: its bindings; flush: what they lead to" },
-        { "--bindings", "list: bindings rather than connections" },
-        { "--interval=SECONDS", "watch: time between two looks (1)" },
-        { "--count=N", "watch: looks to take (no end)" },
-        { "--ttl=SECONDS", "save: time to live (as long as the service allows)" },
-        { "--property=TEXT", "save: what whoever finds it gets to know" },
-        { "--farewell=TEXT", "save-endp: last words; \\r and \\n are understood" },
-        { "--fd=N", "save-endp: the connection (0, standard input)" },
-        { "--config-directory=DIR", "postfix: only the instance with its main.cf there" },
-        { "--legacy", "find, save: the service does not greet (Postfix < 3.6)" },
-        { "--help, --version", "show this, or the version, and exit" },
-};
-
-static int show_help(void) {
-        printf("Usage: scachectl [OPTIONS] COMMAND ...\n\nCommands:\n");
-        for (size_t i = 0; i < ELEMENTSOF(commands); i++) {
-                int n = printf("  %s%s", commands[i].name, commands[i].usage);
-
-                printf("%*s%s\n", 32 - n, "", commands[i].help);
-        }
-        printf("\nOptions:\n");
-        for (size_t i = 0; i < ELEMENTSOF(option_texts); i++)
-                printf("  %-22s %s\n", option_texts[i].text, option_texts[i].help);
-        printf("\nSee scachectl(1).\n");
-        return EX_OK;
-}
-
-static _printf_(1, 2) int bad_usage(const char *format, ...) {
-        va_list ap;
-
-        fputs("scachectl: ", stderr);
-        va_start(ap, format);
-        vfprintf(stderr, format, ap);
-        va_end(ap);
-        fputs("; see \"scachectl --help\".\n", stderr);
-        return EX_USAGE;
-}
-
-/* Read a number of seconds, with or without a fraction, into µs. */
-static int parse_time(const char *text, uint64_t *ret_us) {
-        char *end;
-        double seconds;
-
-        seconds = strtod(text, &end);
-        if (end == text || *end || !(seconds > 0 && seconds <= 1e9))
-                return -EINVAL;
-
-        *ret_us = (uint64_t) (seconds * (double) USEC_PER_SEC);
-        return 0;
-}
-
-static int parse_number(const char *text, unsigned max, unsigned *ret) {
-        unsigned long value;
-        char *end;
-
-        errno = 0;
-        value = strtoul(text, &end, 10);
-        if (end == text || *end || errno != 0 || *text == '-' || value > max)
-                return -EINVAL;
-
-        *ret = (unsigned) value;
-        return 0;
-}
-
-static int parse_user(const char *text, unsigned *ret) {
-        struct passwd *passwd = getpwnam(text);
-
-        if (!passwd)
-                return parse_number(text, UINT_MAX, ret);
-
-        *ret = passwd->pw_uid;
-        return 0;
-}
-
-/* Lines of mail protocols end in CR LF, which is hard to type: \r, \n and \\ in place. */
-static void unescape(char *text) {
-        char *to = text;
-
-        for (; *text; text++) {
-                if (*text == '\\' && text[1] && strchr("rn\\", text[1])) {
-                        text++;
-                        *to++ = *text == 'r' ? '\r' : *text == 'n' ? '\n' : '\\';
-                } else
-                        *to++ = *text;
-        }
-        *to = 0;
-}
-
-static int parse_option(struct command_options *options, enum choice choice, char *value) {
-        unsigned number;
-        int r = 0;
-
-        switch (choice) {
-        case OPTION_BINDINGS:
-                options->bindings = true;
-                break;
-        case OPTION_CONFIG_DIRECTORY:
-                options->config_directory = value;
-                break;
-        case OPTION_CONTROL:
-                options->control_path = value;
-                break;
-        case OPTION_COUNT:
-                r = parse_number(value, UINT_MAX, &options->count);
-                break;
-        case OPTION_DESTINATION:
-                options->destination = value;
-                break;
-        case OPTION_ENDPOINT:
-                options->endpoint = value;
-                break;
-        case OPTION_FAREWELL:
-                unescape(value);
-                options->farewell = value;
-                break;
-        case OPTION_FD:
-                r = parse_number(value, INT_MAX, &number);
-                if (r >= 0)
-                        options->fd = (int) number;
-                break;
-        case OPTION_INTERVAL:
-                r = parse_time(value, &options->interval_us);
-                break;
-        case OPTION_JSON:
-                options->json = true;
-                break;
-        case OPTION_LEGACY:
-                options->legacy = true;
-                break;
-        case OPTION_NATIVE:
-                options->service_path = value;
-                break;
-        case OPTION_PROPERTY:
-                options->property = value;
-                break;
-        case OPTION_SOCKET:
-                options->control_path = options->service_path = value;
-                break;
-        case OPTION_TIMEOUT:
-                r = parse_time(value, &options->timeout_us);
-                break;
-        case OPTION_TTL:
-                r = parse_number(value, INT_MAX, &options->ttl_s);
-                if (options->ttl_s == 0)
-                        r = -EINVAL;
-                break;
-        case OPTION_USER:
-                options->has_user = true;
-                r = parse_user(value, &options->user);
-                break;
-        }
-        return r;
-}
-
-static const struct command *command_find(const char *name) {
+static const struct command *find_command(const char *name) {
         for (size_t i = 0; i < ELEMENTSOF(commands); i++)
-                if (strcmp(commands[i].name, name) == 0)
-                        return &commands[i];
+                if (strcmp(commands[i]->name, name) == 0)
+                        return commands[i];
 
         return NULL;
 }
 
-int main(int argc, char *argv[]) {
-        static const struct option table[] = {
-                { "bindings", no_argument, NULL, OPTION_BINDINGS },
-                { "config-directory", required_argument, NULL, OPTION_CONFIG_DIRECTORY },
-                { "control", required_argument, NULL, OPTION_CONTROL },
-                { "count", required_argument, NULL, OPTION_COUNT },
-                { "destination", required_argument, NULL, OPTION_DESTINATION },
-                { "endpoint", required_argument, NULL, OPTION_ENDPOINT },
-                { "farewell", required_argument, NULL, OPTION_FAREWELL },
-                { "fd", required_argument, NULL, OPTION_FD },
-                { "help", no_argument, NULL, 'h' },
-                { "interval", required_argument, NULL, OPTION_INTERVAL },
-                { "json", no_argument, NULL, OPTION_JSON },
-                { "legacy", no_argument, NULL, OPTION_LEGACY },
-                { "native", required_argument, NULL, OPTION_NATIVE },
-                { "property", required_argument, NULL, OPTION_PROPERTY },
-                { "socket", required_argument, NULL, OPTION_SOCKET },
-                { "timeout", required_argument, NULL, OPTION_TIMEOUT },
-                { "ttl", required_argument, NULL, OPTION_TTL },
-                { "user", required_argument, NULL, OPTION_USER },
-                { "version", no_argument, NULL, 'V' },
-                {},
-        };
-        struct command_options options = {
-                .control_path = CONTROL_PATH,
-                .service_path = SERVICE_PATH,
-                .ttl_s = TTL_DEFAULT_S,
-                .timeout_us = 5 * USEC_PER_SEC,
-                .interval_us = USEC_PER_SEC,
-        };
-        const struct command *command;
-        unsigned given = 0;
-        int c, status;
+static void put_overview(void) {
+        printf("Usage: scachectl COMMAND [OPTIONS]\n\nCommands:\n");
+        for (size_t i = 0; i < ELEMENTSOF(commands); i++) {
+                const char *arguments = commands[i]->arguments ? commands[i]->arguments : "";
+                int n = printf("  %s %s", commands[i]->name, arguments);
 
-        while ((c = getopt_long(argc, argv, "hV", table, NULL)) >= 0) {
-                if (c == 'h')
-                        return show_help();
-                if (c == 'V') {
-                        printf("scachectl " SCACHED_VERSION "\n");
-                        return EX_OK;
-                }
+                printf("%*s%s\n", 34 - n, "", commands[i]->summary);
+        }
+        printf("\n\"scachectl COMMAND --help\" shows the options of a command, with examples;\n"
+               "\"scachectl --version\" shows the version. See scachectl(1).\n");
+}
+
+/* What getopt_long(3) returns for a word that is no option, and in front of the number of a long option. */
+#define WORD 1
+#define LONG 256
+
+/* What the command line says. */
+struct line {
+        bool wants_help;
+        bool wants_version;
+        unsigned given;            /* options, as bits */
+        enum option_id repeated;   /* one that was given again, or 0 */
+        char *values[_OPTION_MAX]; /* of those that have one */
+        char **words;              /* with room for all: the command, and its arguments */
+        int n_words;
+};
+
+/* Is the last word the first of the program that the command is to run? Options behind it belong to that. */
+static bool begins_program(const struct line *line) {
+        const struct command *command = find_command(line->words[0]);
+
+        return command && command->n_arguments_max == INT_MAX &&
+                line->n_words - 1 == command->n_arguments_min;
+}
+
+/* Tell the options from the words. Values are looked at later, when the command is known that they are for. */
+static int read_line(struct line *line, int argc, char *argv[]) {
+        struct option table[_OPTION_MAX + 2] = {
+                { "help", no_argument, NULL, 'h' },
+                { "version", no_argument, NULL, 'V' },
+        };
+        int c;
+
+        for (int id = 1; id < _OPTION_MAX; id++)
+                table[id + 1] = (struct option){ option_texts[id].name,
+                        option_texts[id].value ? required_argument : no_argument, NULL, LONG + id };
+
+        while ((c = getopt_long(argc, argv, "-hV", table, NULL)) >= 0)
                 if (c == '?')
-                        return EX_USAGE;
-                if (parse_option(&options, (enum choice) c, optarg) < 0)
-                        return bad_usage("\"%s\" makes no sense to this option", optarg);
-                given |= BIT(c);
+                        return -EINVAL;
+                else if (c == 'h')
+                        line->wants_help = true;
+                else if (c == 'V')
+                        line->wants_version = true;
+                else if (c == WORD) {
+                        line->words[line->n_words++] = optarg;
+                        if (begins_program(line))
+                                break;
+                } else {
+                        enum option_id id = (enum option_id)(c - LONG);
+
+                        if ((line->given & 1u << id) != 0)
+                                line->repeated = id;
+                        line->given |= 1u << id;
+                        line->values[id] = optarg;
+                }
+
+        while (optind < argc)
+                line->words[line->n_words++] = argv[optind++];
+        return 0;
+}
+
+/* Nothing that was given is ignored: what a command does not take, and what another option would override, is refused. */
+static int check_options(const struct command *command, const struct line *line) {
+        static const enum option_id conflicts[][2] = {
+                { OPTION_CONTROL, OPTION_SOCKET },
+                { OPTION_NATIVE, OPTION_SOCKET },
+                { OPTION_JSON, OPTION_FORMAT },
+        };
+
+        for (int id = 1; id < _OPTION_MAX; id++)
+                if ((line->given & ~command->options & 1u << id) != 0)
+                        return help_refer(
+                                command, "%s has no option --%s", command->name, option_texts[id].name);
+
+        if (line->repeated)
+                return help_refer(command, "Give --%s only once", option_texts[line->repeated].name);
+
+        for (size_t i = 0; i < ELEMENTSOF(conflicts); i++) {
+                enum option_id one = conflicts[i][0], other = conflicts[i][1];
+
+                if ((line->given & 1u << one) != 0 && (line->given & 1u << other) != 0)
+                        return help_refer(command, "Give either --%s or --%s", option_texts[one].name,
+                                option_texts[other].name);
         }
 
-        if (optind >= argc)
-                return bad_usage("What is to be done was not said");
-        command = command_find(argv[optind]);
-        if (!command)
-                return bad_usage("There is no command \"%s\"", argv[optind]);
-        for (size_t i = 0; table[i].name; i++)
-                if (table[i].val < 'V' && (given & BIT(table[i].val)) != 0 &&
-                        (command->options & BIT(table[i].val)) == 0)
-                        return bad_usage("%s has no option --%s", command->name, table[i].name);
+        return EX_OK;
+}
 
-        options.arguments = argv + optind + 1;
-        options.n_arguments = argc - optind - 1;
-        if (options.n_arguments < command->n_arguments_min || options.n_arguments > command->n_arguments_max)
-                return bad_usage("Usage: scachectl %s%s", command->name, command->usage);
+static int run(const struct command *command, const struct line *line, int n_arguments, char *arguments[]) {
+        struct options options = OPTIONS_INIT;
+        int r;
 
-        status = command->fn(&options);
+        r = check_options(command, line);
+        if (r != EX_OK)
+                return r;
+        for (int id = 1; id < _OPTION_MAX; id++)
+                if ((line->given & 1u << id) != 0 &&
+                        options_set(&options, (enum option_id) id, line->values[id]) < 0)
+                        return help_refer(command, "Invalid value \"%s\" for --%s", line->values[id],
+                                option_texts[id].name);
+        if (n_arguments < command->n_arguments_min || n_arguments > command->n_arguments_max)
+                return help_refer_to_usage(command);
+
+        options.arguments = arguments;
+        options.n_arguments = n_arguments;
+        return command->run(&options);
+}
+
+int main(int argc, char *argv[]) {
+        _cleanup_(freep) char **words = NULL;
+        const struct command *command = NULL;
+        struct line line = {};
+        int n_words, status = EX_OK;
+
+        words = line.words = calloc((size_t) argc + 1, sizeof(*words));
+        if (!words)
+                return EX_OSERR;
+        if (read_line(&line, argc, argv) < 0)
+                return EX_USAGE;
+
+        n_words = line.n_words;
+        if (n_words > 0 && strcmp(words[0], "help") == 0) {
+                if (n_words > 2)
+                        return help_refer(NULL, "Usage: scachectl help [COMMAND]");
+                line.wants_help = true;
+                line.words++;
+                n_words--;
+        }
+        if (n_words > 0) {
+                command = find_command(line.words[0]);
+                if (!command)
+                        return help_refer(NULL, "Unknown command \"%s\"", line.words[0]);
+        }
+
+        if (line.wants_version)
+                printf("scachectl " SCACHED_VERSION "\n");
+        else if (line.wants_help && command)
+                help_put(command);
+        else if (line.wants_help)
+                put_overview();
+        else if (!command)
+                return help_refer(NULL, "No command given");
+        else
+                status = run(command, &line, n_words - 1, line.words + 1);
+
         if (fflush(stdout) != 0 && status == EX_OK) {
                 fprintf(stderr, "scachectl: Could not write the output: %s.\n", strerror(errno));
                 return EX_IOERR;

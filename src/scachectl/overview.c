@@ -25,7 +25,7 @@ void overview_put(const struct report *report) {
         printf("         Agents: %" PRIu64 " connected, %" PRIu64 " since the start\n", N("agents"),
                 N("agents_accepted"));
         printf("    Connections: %s%" PRIu64 " parked%s, %" PRIu64 " being handed over, %" PRIu64
-               " leaving\n",
+               " closing\n",
                 strong, N("connections"), plain, N("connections_lent"), N("connections_leaving"));
         printf("      Endpoints: %" PRIu64 "\n", N("endpoints"));
         printf("   Destinations: %" PRIu64 ", bindings: %" PRIu64 "\n", N("destinations"), N("bindings"));
@@ -36,10 +36,10 @@ void overview_put(const struct report *report) {
                ", flushed %" PRIu64 "\n",
                 N("connections_saved"), N("connections_expired"), N("connections_dead"),
                 N("connections_evicted"), N("connections_flushed"));
-        printf("        Refused: %" PRIu64 " request%s; %" PRIu64 " agent%s cut off\n",
+        printf("        Refused: %" PRIu64 " request%s; disconnected: %" PRIu64 " agent%s\n",
                 N("requests_refused"), plural(N("requests_refused")), N("agents_dropped"),
                 plural(N("agents_dropped")));
-        printf("         Limits: connections live for %s at most, users %s\n",
+        printf("         Limits: time to live %s; users %s connections\n",
                 terminal_time(N("ttl_limit_us")).text, N("share_between_users") ? "share" : "do not share");
 #undef N
 }

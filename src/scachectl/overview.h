@@ -3,5 +3,5 @@
 
 #include "scachectl/report.h"
 
-/* Print it for people. */
+/* Print it for people to read. */
 void overview_put(const struct report *report);

@@ -51,7 +51,7 @@ int program_run(const char *const arguments[]) {
         return r < 0 ? r : wait_for(pid);
 }
 
-/* Read to the end, or to where TEXT is full. */
+/* Read until the end, or until TEXT is full. */
 static int read_all(int fd, char *text, size_t size) {
         size_t fill = 0;
 

@@ -1,12 +1,12 @@
-/* scachectl: other programs, run to their end */
+/* scachectl: runs other programs and waits for them */
 #pragma once
 
 #include <stddef.h>
 
-/* Run a program, found in PATH, with these arguments (NULL-terminated, the first its name). What it writes is thrown
- * away. Returns its exit status, or negative errno: -ECHILD if a signal ended it. */
+/* Run a program from PATH with these arguments (NULL-terminated, the first is its name), and discard its
+ * output. Returns its exit status, or negative errno: -ECHILD if a signal ended it. */
 int program_run(const char *const arguments[]);
 
-/* The same, but put what it writes to its standard output into TEXT, of SIZE bytes, NUL-terminated and without the line
- * end at its end; what it writes to standard error is for the user to see. Returns -E2BIG if that is longer. */
+/* The same, but put its standard output into TEXT, of SIZE bytes, NUL-terminated and without the last line end, and leave
+ * its standard error alone. Returns -E2BIG if the output is longer. */
 int program_read(const char *const arguments[], char *text, size_t size);

@@ -1,6 +1,5 @@
 #include "scachectl/report.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "scachectl/json.h"
@@ -47,8 +46,8 @@ uint64_t report_number(const struct report *report, const char *name) {
         return 0;
 }
 
-void report_put_json(const struct report *report) {
-        struct json json = JSON_INIT(stdout);
+void report_put_json(const struct report *report, FILE *out) {
+        struct json json = JSON_INIT(out);
 
         json_open(&json, '{');
         json_name(&json, SLICE("version"));

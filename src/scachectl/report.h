@@ -1,7 +1,8 @@
-/* scachectl: the answer to `status`, by name */
+/* scachectl: the answer to `status`, as numbers with names */
 #pragma once
 
 #include <stdint.h>
+#include <stdio.h>
 
 #include "scachectl/client.h"
 
@@ -16,14 +17,14 @@ struct report {
         } numbers[REPORT_NUMBERS_MAX];
 };
 
-/* Ask for the status. What is not known here is kept all the same. Returns negative errno as client_ask(). */
+/* Ask for the status, and keep all numbers in the answer. Returns negative errno as client_ask(). */
 int report_ask(struct report *report, struct client *client);
 
-/* The same through a connection of its own, which waits for TIMEOUT µs at most. Returns negative errno as client_new(), too. */
+/* The same through a new connection; each wait takes at most TIMEOUT µs. Also returns negative errno as client_new(). */
 int report_fetch(struct report *report, const char *path, uint64_t timeout_us);
 
-/* A number by its name, 0 if the service does not know it. */
+/* Return the number with this name, 0 if the answer does not have it. */
 uint64_t report_number(const struct report *report, const char *name);
 
-/* The whole report as one JSON object in one line. */
-void report_put_json(const struct report *report);
+/* Print the whole report as one JSON object in one line. */
+void report_put_json(const struct report *report, FILE *out);

@@ -7,8 +7,8 @@
 
 DEFINE_CLEANUP(struct scache *, scache_free);
 
-/* Make a handle as the options say. Returns negative errno. */
-static inline int service_new(struct scache **ret, const struct command_options *options) {
+/* Make a libscache handle with the path, dialect and timeout of the options. Returns negative errno. */
+static inline int service_new(struct scache **ret, const struct options *options) {
         int r;
 
         r = scache_new(ret, options->service_path, options->legacy ? SCACHE_LEGACY : 0);

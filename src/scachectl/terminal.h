@@ -1,4 +1,4 @@
-/* scachectl: what people look at */
+/* scachectl: text for people and terminals */
 #pragma once
 
 #include <stdbool.h>
@@ -7,25 +7,25 @@
 
 #include "base/slice.h"
 
-/* Does standard output go to a terminal? */
+/* Return whether standard output is a terminal. */
 bool terminal_is_there(void);
 
-/* How many columns there are: those of the terminal, of COLUMNS, or 80. */
+/* Return the width: COLUMNS, the terminal's, or 80. */
 size_t terminal_columns(void);
 
-/* Begin and end of what stands out, empty where that is unwanted (NO_COLOR, TERM=dumb) or goes nowhere. */
+/* Return the codes that begin and end bold text; empty with NO_COLOR or TERM=dumb, or if there is no terminal. */
 const char *terminal_strong(void);
 const char *terminal_plain(void);
 
-/* Bytes as printable ASCII, \n, \t, \\ and \xHH for all else; if that has more than MAX columns it ends in "...".
- * Returns memory to free, NULL if there is none. */
+/* Return bytes as printable ASCII, with \n, \t, \\ and \xHH for all others; a text of more than MAX columns is cut and ends
+ * in "...". The caller frees it; NULL if there is no memory. */
 char *terminal_text(struct slice bytes, size_t max);
 
-/* A time in µs in few letters: 12ms, 4.5s, 3min, 5h, 2d. By value, to be used right in the arguments of a call. */
+/* Return a time in µs as a short text: 12ms, 4.5s, 3min, 5h, 2d. By value, to be used in the arguments of a call. */
 struct terminal_short {
         char text[32];
 };
 struct terminal_short terminal_time(uint64_t us);
 
-/* A number of bytes in few letters: 512 B, 1.5 KiB. */
+/* Return a number of bytes as a short text: 512 B, 1.5 KiB. */
 struct terminal_short terminal_bytes(uint64_t bytes);

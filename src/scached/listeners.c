@@ -116,18 +116,13 @@ static int listener_init(struct listener *listener, struct listeners *all, int f
         return 0;
 }
 
-/* The dialect of a socket that the service manager passed, or what is wrong with it. */
-static int judge(int fd, const char *name, enum dialect *ret_dialect, const char **ret_why) {
-        *ret_dialect = dialect_from_name(name);
-
-        if (*ret_dialect == _DIALECT_INVALID)
-                *ret_why = "it has no FileDescriptorName= that is a dialect";
-        else if (sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1) <= 0)
-                *ret_why = "it is not a listening AF_UNIX stream socket";
-        else
-                return 0;
-
-        return -EINVAL;
+/* What is wrong with a socket that the service manager passed, NULL if nothing is. */
+static const char *objection(int fd, enum dialect dialect) {
+        if (dialect == _DIALECT_INVALID)
+                return "its FileDescriptorName= is not a dialect";
+        if (sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1) <= 0)
+                return "it is not a listening AF_UNIX stream socket";
+        return NULL;
 }
 
 int listeners_new(
@@ -145,12 +140,12 @@ int listeners_new(
 
         for (size_t i = 0; i < passed->n_sockets && r >= 0; i++) {
                 struct passed_socket *socket = &passed->sockets[i];
-                enum dialect dialect;
-                const char *why;
+                enum dialect dialect = dialect_from_name(socket->name);
+                const char *why = objection(socket->fd, dialect);
 
-                if (judge(socket->fd, socket->name, &dialect, &why) < 0) {
+                if (why) {
                         journal_say(server->journal, SOCKET_UNKNOWN, NULL,
-                                "Closed a socket named \"%s\" that was passed at start: %s.", socket->name,
+                                "Closed the socket \"%s\" that was passed at the start: %s.", socket->name,
                                 why);
                         descriptor_close(steal_fd(&socket->fd));
                         continue;

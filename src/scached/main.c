@@ -20,13 +20,13 @@ static int help(FILE *to) {
                      "\n"
                      "  -c, --config-directory=DIRECTORY   read main.cf and scached.conf there\n"
                      "                                     (default: " SETTINGS_CONFIG_DIRECTORY ")\n"
-                     "  -o, --option=NAME=VALUE            a setting, over those in the files\n"
+                     "  -o, --option=NAME=VALUE            set a parameter, whatever the files contain\n"
                      "  -v, --verbose                      log every exchange, without properties\n"
-                     "      --check                        show the settings in effect and leave\n"
-                     "      --help, --version\n"
+                     "      --check                        show the settings in effect, and exit\n"
+                     "      --help, --version              print this text or the version, and exit\n"
                      "\n"
-                     "Exit status: 0 left when idle or told to, 64 not started by its sockets or bad\n"
-                     "usage, 71 something the system refused, 78 bad settings.\n"
+                     "Exit status: 0 idle or told to exit, 64 bad usage or not started by a socket,\n"
+                     "71 refused by the system, 74 output not written, 78 bad settings.\n"
                      "See scached(8), scached.conf(5), scachectl(1).\n",
                 to);
         return to == stdout ? EX_OK : EX_USAGE;
@@ -91,8 +91,8 @@ int main(int argc, char *argv[]) {
                         return EX_USAGE;
                 }
         if (optind < argc) {
-                (void) fprintf(
-                        stderr, "scached: unexpected argument \"%s\", see scached --help\n", argv[optind]);
+                (void) fprintf(stderr, "scached: Unexpected argument \"%s\"; see \"scached --help\".\n",
+                        argv[optind]);
                 return EX_USAGE;
         }
 

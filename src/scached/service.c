@@ -77,10 +77,6 @@ static struct limits current_limits(const struct settings *settings) {
         return limits_share(limits_raise(), settings->connection_limit, settings->agent_limit);
 }
 
-static struct cache_limits cache_limits_of(const struct settings *settings, const struct limits *limits) {
-        return (struct cache_limits){ .connections = limits->connections, .bytes = settings->memory_limit };
-}
-
 static bool is_idle(const struct service *service) {
         const struct cache_counts *counts = cache_counts(service->server.cache);
 
@@ -94,8 +90,8 @@ _cold_ static void leave(struct service *service, const char *why) {
         if (service->is_leaving)
                 return;
 
-        journal_say(service->server.journal, LEAVING, NULL, "Leaving: %s.", why);
-        (void) sd_notify(false, "STOPPING=1\nSTATUS=Leaving.");
+        journal_say(service->server.journal, LEAVING, NULL, "Exiting: %s.", why);
+        (void) sd_notify(false, "STOPPING=1\nSTATUS=Exiting.");
         service->is_leaving = true;
         service->listeners = listeners_free(service->listeners);
         loop_timer_set(&service->leaving_timer, usec_add(clock_now(CLOCK_BOOTTIME), LEAVING_TIME_US));
@@ -129,7 +125,7 @@ static void on_idle_timer(void *userdata) {
          * waits in the service manager's socket, which starts us again. */
         if (service->idle_since_us > 0 &&
                 clock_now(CLOCK_BOOTTIME) >= usec_add(service->idle_since_us, max_idle_us))
-                leave(service, "idle, with nothing parked");
+                leave(service, "idle, and nothing is parked");
 }
 
 /* Let go of what has ended, and set the timer for what ends next. It is only ever moved to an earlier time: when an
@@ -170,8 +166,8 @@ static void note_limits(struct service *service) {
         service->limit_told_for = statistics->interval_start;
         service->bindings_let_go = counts->bindings_let_go;
         journal_say(service->server.journal, LIMIT_REACHED, NULL,
-                "A limit is reached at %" PRIu64 " connection%s, %" PRIu64 " binding%s and %" PRIu64
-                " bytes: what is nearest to its end makes room.",
+                "Cache limit reached (%" PRIu64 " connection%s, %" PRIu64 " binding%s, %" PRIu64
+                " bytes): evicting the entries that expire first.",
                 counts->connections, plural(counts->connections), counts->bindings, plural(counts->bindings),
                 counts->bytes);
 }
@@ -217,7 +213,7 @@ static int on_leave_signal(
         if (info->ssi_signo == SIGUSR1)
                 service->is_last = true;
         leave(service,
-                service->is_last                    ? "told to stop, and to keep nothing"
+                service->is_last                    ? "told to stop and to keep nothing"
                         : info->ssi_signo == SIGINT ? "interrupted"
                                                     : "told to stop");
         return 0;
@@ -228,7 +224,7 @@ static int on_leave_signal(
 static int apply_settings(struct service *service, struct settings *settings) {
         struct server *server = &service->server;
         struct limits limits = current_limits(settings);
-        struct cache_limits cache_limits = cache_limits_of(settings, &limits);
+        struct cache_limits cache_limits = { limits.connections, settings->memory_limit };
         int r;
 
         r = journal_set_identity(server->journal, settings->identifier, settings->syslog_facility);
@@ -263,8 +259,7 @@ static int on_reload_signal(
                 journal_say(journal, RELOADED, NULL, "Read the settings again.");
         } else
                 journal_say(journal, SETTINGS_BAD, NULL,
-                        "The settings stay as they were: the new ones could not be used (%s).",
-                        strerror(-r));
+                        "Could not use the new settings, keeping the old ones: %s.", strerror(-r));
 
         (void) sd_notify(false, "READY=1");
         return 0;
@@ -312,14 +307,14 @@ static int add_signals(struct service *service) {
         return 0;
 }
 
-static int make_cache(struct service *service, const struct limits *limits) {
-        struct cache_limits cache_limits = cache_limits_of(service->server.settings, limits);
+/* Its limits come with the settings. */
+static int make_cache(struct service *service) {
         struct siphash_key key;
 
         if (getrandom(&key, sizeof(key), 0) != sizeof(key))
                 return -errno;
 
-        return cache_new(&service->server.cache, &key, &cache_limits);
+        return cache_new(&service->server.cache, &key, &(struct cache_limits){});
 }
 
 static struct handover handover_of(struct server *server) {
@@ -346,7 +341,7 @@ static int start(struct service *service) {
         if (r >= 0)
                 r = loop_timer_init(&service->leaving_timer, server->loop, on_leaving_timer, service);
         if (r >= 0)
-                r = make_cache(service, &limits);
+                r = make_cache(service);
         if (r >= 0)
                 r = custody_new(
                         &server->custody, server->loop, server->cache, &server->statistics, limits.leaving);
@@ -398,7 +393,8 @@ static void part_with_everything(struct service *service) {
         if (!service->is_last)
                 return;
         if (n_parked > 0)
-                journal_say(server->journal, PARTED, NULL, "Said goodbye to %zu connection%s.", n_parked,
+                journal_say(server->journal, PARTED, NULL,
+                        "Drained %zu connection%s: each was closed after its farewell.", n_parked,
                         plural(n_parked));
         statistics_report(&server->statistics, server->journal, time(NULL));
 }
@@ -448,8 +444,8 @@ int service_run(struct journal *journal, const struct service_options *options, 
 
         if (r == -ENOENT) {
                 journal_say(journal, NO_SOCKETS, NULL,
-                        "No listening socket was passed. scached is started by its socket units: "
-                        "systemctl enable --now scached.socket");
+                        "No listening socket was passed: start the socket instead, with \"systemctl enable "
+                        "--now scached.socket\".");
                 return EX_USAGE;
         }
         if (r < 0) {

@@ -46,13 +46,17 @@ void status_release(struct status *status) {
 }
 
 void status_touch(struct status *status) {
-        const struct cache_counts *counts = cache_counts(status->cache);
         const struct statistics_counters *total = &status->statistics->total;
-        uint64_t looks[] = { status->statistics->agents, counts->connections, counts->destinations,
+        const struct cache_counts *counts;
+
+        if (loop_timer_is_set(&status->timer))
+                return;
+
+        counts = cache_counts(status->cache);
+        const uint64_t looks[] = { status->statistics->agents, counts->connections, counts->destinations,
                 total->destination_hits + total->destination_misses + total->endpoint_hits +
                         total->endpoint_misses };
-
-        if (loop_timer_is_set(&status->timer) || memcmp(looks, status->looks, sizeof(looks)) == 0)
+        if (memcmp(looks, status->looks, sizeof(looks)) == 0)
                 return;
 
         memcpy(status->looks, looks, sizeof(looks));

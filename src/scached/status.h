@@ -1,4 +1,4 @@
-/* scached: what `systemctl status` shows: the state of the daemon in one line */
+/* scached: the state of the daemon in one line, for `systemctl status` */
 #pragma once
 
 #include "cache/cache.h"
@@ -11,14 +11,14 @@ struct status {
         const struct cache *cache;
         const struct statistics *statistics;
         struct loop_timer timer;
-        uint64_t looks[4];     /* of what was last looked at */
-        char told[STATUS_MAX]; /* the line that was sent last */
+        uint64_t looks[4];     /* the numbers at the last look */
+        char told[STATUS_MAX]; /* the last line that was sent */
 };
 
-/* Begin to report. All of it must outlive the status. Returns negative errno. */
+/* Begin to report. The arguments must outlive the status. Returns negative errno. */
 int status_init(struct status *status, struct loop *loop, const struct cache *cache,
         const struct statistics *statistics);
 void status_release(struct status *status);
 
-/* Let the service manager know within a second if something has changed. To be called as often as one likes. */
+/* If something has changed, tell the service manager within a second. May be called at any rate. */
 void status_touch(struct status *status);

@@ -38,7 +38,7 @@ static int fail(struct expansion *x, const char *format, ...) {
 
 static int append(struct expansion *x, struct slice text) {
         if (text.size > SETTINGS_VALUE_MAX - x->size)
-                return fail(x, "it grows longer than %u bytes", SETTINGS_VALUE_MAX);
+                return fail(x, "it expands to more than %u bytes", SETTINGS_VALUE_MAX);
 
         memcpy(x->out + x->size, text.data, text.size);
         x->size += text.size;
@@ -168,10 +168,10 @@ static int take_comparison(
                 return r;
         operator= take_operator(text);
         if (!operator)
-                return fail(x, "between {} and {} it takes ==, !=, <, <=, >= or >");
+                return fail(x, "expected ==, !=, <, <=, >= or > between {} and {}");
         (void) take_while(text, is_blank);
         if (!starts_with(*text, '{'))
-                return fail(x, "after %s it takes {}", operator);
+                return fail(x, "expected {} after %s", operator);
         r = take_operand(x, text, &right);
         if (r < 0)
                 return r;
@@ -213,7 +213,7 @@ static int expand_name(
 
         for (const struct link *l = link; l; l = l->from)
                 if (slice_equal(l->name, name))
-                        return fail(x, "it needs the value of %.*s to find the value of %.*s",
+                        return fail(x, "it is circular, the value of %.*s needs the value of %.*s",
                                 (int) name.size, name.data, (int) name.size, name.data);
 
         return expand_text(x, slice_of(value), &here, depth + 1);
@@ -243,8 +243,9 @@ static int expand_reference(
         }
 
         if (text.size > 0 && *text.data != '?' && *text.data != ':')
-                return fail(
-                        x, "a $ is followed by a name, and that by ?, : or nothing; for $ itself write $$");
+                return fail(x,
+                        "expected a name after $, and ?, : or nothing after the name; write $$ for a dollar "
+                        "sign");
 
         if (named) {
                 value = x->lookup(x->userdata, name, text.size > 0);
@@ -263,20 +264,20 @@ static int expand_reference(
                 if (r < 0)
                         return r;
                 if (text.size > 0 && *take(&text, 1).data != ':')
-                        return fail(x, "after ?{} it takes :{} or nothing");
+                        return fail(x, "expected :{} or nothing after ?{}");
         }
         r = take_operand(x, &text, &other);
         if (r < 0)
                 return r;
         if (text.size > 0)
-                return fail(x, "after :{} it takes nothing");
+                return fail(x, "expected nothing after :{}");
 
         return expand_text(x, set ? chosen : other, link, depth + 1);
 }
 
 static int expand_text(struct expansion *x, struct slice text, const struct link *link, unsigned depth) {
         if (depth > SETTINGS_EXPAND_DEPTH)
-                return fail(x, "it is nested more than %u deep", SETTINGS_EXPAND_DEPTH);
+                return fail(x, "it is nested more than %u levels deep", SETTINGS_EXPAND_DEPTH);
 
         while (text.size > 0) {
                 const char *dollar = memchr(text.data, '$', text.size);
@@ -305,7 +306,7 @@ static int expand_text(struct expansion *x, struct slice text, const struct link
                 if (r < 0)
                         return r;
                 if (reference.size == 0)
-                        return fail(x, "a $ has no name after it; for $ itself write $$");
+                        return fail(x, "expected a name after $; write $$ for a dollar sign");
 
                 r = expand_reference(x, reference, link, depth);
                 if (r < 0)

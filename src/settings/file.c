@@ -82,14 +82,14 @@ static const char *split(char *line, char **ret_name, char **ret_value) {
         while (is_blank(*name))
                 name++;
         if (*name == '\0' || *name == '=')
-                return "expected name = value, there is no name";
+                return "expected name = value, the name is missing";
 
         for (name_end = name; *name_end && !is_blank(*name_end) && *name_end != '='; name_end++)
                 ;
         for (value = name_end; is_blank(*value); value++)
                 ;
         if (*value != '=')
-                return "expected name = value, there is no = after the name";
+                return "expected name = value, the = is missing";
 
         for (value++; is_blank(*value); value++)
                 ;
@@ -165,13 +165,12 @@ int settings_entries_add_file(struct settings_entries *entries, enum settings_or
                 int r;
 
                 if (size > SETTINGS_LINE_MAX)
-                        problem = "too long a line, with all the lines that continue it";
+                        problem = "this line is too long, with its continuation lines";
                 else if (is_blank(*line))
-                        problem = "expected name = value at the begin of the line, there is none that a "
-                                  "blank could "
-                                  "continue";
+                        problem = "expected name = value, a line that begins with a blank continues the "
+                                  "previous one";
                 else if (strlen(line) < size)
-                        problem = "expected text, there is a NUL byte in the line";
+                        problem = "expected text, this line has a NUL byte";
                 else
                         problem = split(line, &name, &value);
                 if (problem) {

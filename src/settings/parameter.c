@@ -129,12 +129,12 @@ static int set_number(
         if (parameter->kind == SETTINGS_TIME)
                 return expect(expected,
                         "expected a time from %" PRIu64 "s to %" PRIu64
-                        "s%s: a whole number with or without one of s m h d w",
+                        "s%s: a whole number, optionally followed by s, m, h, d or w",
                         parameter->minimum / USEC_PER_SEC, parameter->maximum / USEC_PER_SEC, zero);
         if (parameter->kind == SETTINGS_SIZE)
                 return expect(expected,
                         "expected from %" PRIu64 " to %" PRIu64
-                        " bytes%s: a whole number with or without one of K M G",
+                        " bytes%s: a whole number, optionally followed by K, M or G",
                         parameter->minimum, parameter->maximum, zero);
         return expect(expected, "expected a whole number from %" PRIu64 " to %" PRIu64 "%s",
                 parameter->minimum, parameter->maximum, zero);
@@ -147,8 +147,8 @@ static int set_name(const char *text, struct settings *settings, char *expected)
         while ((unsigned char) text[n] > ' ' && text[n] != 0x7f)
                 n++;
         if (text[n] != '\0' || n > SETTINGS_NAME_MAX)
-                return expect(expected, "expected a name of at most %u bytes with no blanks in it",
-                        SETTINGS_NAME_MAX);
+                return expect(
+                        expected, "expected a name of at most %u bytes without blanks", SETTINGS_NAME_MAX);
 
         settings->syslog_name = strdup(text);
         return settings->syslog_name ? 0 : -ENOMEM;

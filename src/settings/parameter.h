@@ -1,4 +1,4 @@
-/* settings: the parameters there are, their defaults, and what each of them takes */
+/* settings: the parameters, their defaults, and their valid values */
 #pragma once
 
 #include <stdbool.h>
@@ -7,7 +7,7 @@
 
 #include "base/slice.h"
 
-/* Bounds of single values. */
+/* The limits of values. */
 #define SETTINGS_COUNT_MAX    UINT64_C(16777216) /* connections, agents */
 #define SETTINGS_MEMORY_MIN   (UINT64_C(1) << 20)
 #define SETTINGS_MEMORY_MAX   (UINT64_C(1) << 44)
@@ -16,10 +16,10 @@
 #define SETTINGS_NAME_MAX     64u  /* bytes in syslog_name */
 #define SETTINGS_FAREWELL_MAX 512u /* bytes in a farewell: the longest command line that SMTP knows */
 
-/* One parameter as it came out, for --check and for the man page's test. */
+/* A parameter and its value in effect, for --check and for the test of the man page. */
 struct settings_row {
         const char *name;
-        const char *fallback; /* its default, in main.cf syntax; NULL where it is read-only */
+        const char *fallback; /* its default, in main.cf syntax; NULL if it is read-only */
         char *value;          /* in effect, in main.cf syntax, every $name expanded */
         char *source;         /* "default", "PATH:LINE", "-o", "-c" or "read-only" */
 };
@@ -28,13 +28,13 @@ struct settings_row {
 struct settings {
         uint64_t ttl_limit_us;
         uint64_t status_update_time_us;
-        uint64_t max_idle_us; /* 0: never leave on idle */
+        uint64_t max_idle_us; /* 0: never exit when idle */
         uint64_t ipc_timeout_us;
         uint64_t daemon_timeout_us;
 
-        uint64_t connection_limit;   /* 0: what the descriptor limit allows */
-        uint64_t memory_limit;       /* bytes; 0: no bound but the machine's */
-        uint64_t agent_limit;        /* 0: what the descriptor limit allows */
+        uint64_t connection_limit;   /* 0: as many as the descriptor limit allows */
+        uint64_t memory_limit;       /* bytes; 0: no limit but the machine's */
+        uint64_t agent_limit;        /* 0: as many as the descriptor limit allows */
         uint64_t request_size_limit; /* bytes, never 0 and never above memory_limit */
 
         bool share_between_users;
@@ -43,7 +43,7 @@ struct settings {
 
         int syslog_facility; /* LOG_MAIL and the like */
         char *syslog_name;   /* empty: not set */
-        char *identifier; /* what journal lines are marked with: scached, or syslog_name/scache as in Postfix */
+        char *identifier; /* of the statistics in the journal: scached, or syslog_name/scache as in Postfix */
         char *config_directory;
 
         struct settings_row *rows; /* every parameter, sorted by name */
@@ -63,10 +63,10 @@ enum settings_kind {
 
 struct settings_parameter {
         const char *name;
-        const char *fallback; /* what stands in for a value that no file gives; NULL where it is read-only */
+        const char *fallback; /* the default value; NULL if it is read-only */
         enum settings_kind kind;
         size_t offset; /* of numbers and booleans in struct settings */
-        bool zero;     /* 0 is taken, whatever the minimum */
+        bool zero;     /* 0 is valid, whatever the minimum */
         uint64_t minimum;
         uint64_t maximum;
 };
@@ -78,13 +78,13 @@ extern const struct settings_parameter settings_parameters[SETTINGS_PARAMETERS];
 
 #define SETTINGS_EXPECTED_MAX 192
 
-/* The parameter of a name, or NULL. */
+/* Return the parameter with this name, or NULL. */
 const struct settings_parameter *settings_parameter_find(struct slice name);
 
-/* The parameter that a wrong name was probably meant for, or NULL. */
+/* Return the parameter that a wrong name probably means, or NULL. */
 const struct settings_parameter *settings_parameter_guess(const char *name);
 
-/* Understand an expanded value and put it into the settings. Returns 0, -ENOMEM, or -EINVAL with what was expected
- * in words; there is room for SETTINGS_EXPECTED_MAX bytes of them. */
+/* Parse an expanded value and put it into the settings. Returns 0, -ENOMEM, or -EINVAL with the expected value in words;
+ * EXPECTED has room for SETTINGS_EXPECTED_MAX bytes. */
 int settings_parameter_set(const struct settings_parameter *parameter, const char *text,
         struct settings *settings, char *expected);

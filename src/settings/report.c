@@ -61,8 +61,8 @@ void settings_report(struct settings_reporter *reporter, int priority, struct se
                 return;
 
         if (++reporter->n_reports == SETTINGS_REPORTS_MAX) {
-                reporter->report(reporter->userdata, LOG_WARNING,
-                        "more is wrong with the settings than is told here");
+                reporter->report(
+                        reporter->userdata, LOG_WARNING, "further problems with the settings are not shown");
                 return;
         }
 

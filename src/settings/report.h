@@ -1,13 +1,13 @@
-/* settings: one clear sentence for each thing that is wrong */
+/* settings: reports each problem in one clear sentence */
 #pragma once
 
 #include "base/cleanup.h"
 
-/* So many sentences come from one load, the last of which says that more follow. */
+/* The most sentences from one load. The last one says that further problems are not shown. */
 #define SETTINGS_REPORTS_MAX 100u
 
-/* Told one sentence for each thing that is wrong. priority is LOG_ERR or LOG_WARNING. The message is printable
- * ASCII in one line and belongs to the caller of the function. */
+/* Called with one sentence for each problem. PRIORITY is LOG_ERR or LOG_WARNING. MESSAGE is printable ASCII in one line, and
+ * valid during the call. */
 typedef void (*settings_report_fn)(void *userdata, int priority, const char *message);
 
 struct settings_reporter {
@@ -17,13 +17,14 @@ struct settings_reporter {
         unsigned n_reports;
 };
 
-/* Where a value was written down. */
+/* The place of a value. */
 struct settings_place {
         const char *path; /* or "-o", or "default" */
-        unsigned line;    /* 0: no lines there */
+        unsigned line;    /* 0: there are no lines */
 };
 
-/* Say "PATH:LINE: NAME = VALUE: what is wrong", leaving out a value that is NULL, and what is empty, NULL or 0 before it. Bytes that are not printable ASCII
- * become \xHH, long values are cut. LOG_ERR counts as an error even where it is not told any more. */
+/* Report "PATH:LINE: NAME = VALUE: problem", without LINE if it is 0, NAME if it is NULL or empty, and VALUE if it is NULL.
+ * Bytes that are not printable ASCII become \xHH, and long values are cut. LOG_ERR counts as an error even if it is not
+ * shown any more. */
 void settings_report(struct settings_reporter *reporter, int priority, struct settings_place place,
         const char *name, const char *value, const char *format, ...) _printf_(6, 7);

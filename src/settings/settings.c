@@ -63,7 +63,7 @@ static const char *lookup(void *userdata, struct slice name, bool tested) {
         if (!tested && !loader->warned) {
                 loader->warned = true;
                 settings_report(&loader->reporter, LOG_WARNING, loader->place, loader->parameter->name,
-                        loader->raw, "%.*s is not set in any file and counts as empty",
+                        loader->raw, "%.*s is not set and counts as empty",
                         (int) MIN(name.size, SETTINGS_NAME_MAX), name.data);
         }
         return NULL;
@@ -132,7 +132,7 @@ static int load_parameter(struct loader *loader, const struct settings_parameter
                 /* What is written there may not be what is wrong: say what it came to. */
                 if (strcmp(loader->raw, text) != 0)
                         settings_report(&loader->reporter, LOG_ERR, loader->place, parameter->name,
-                                loader->raw, "it came out as \"%.*s\", %s", (int) SETTINGS_NAME_MAX, text,
+                                loader->raw, "it expands to \"%.*s\", %s", (int) SETTINGS_NAME_MAX, text,
                                 expected);
                 else
                         settings_report(&loader->reporter, LOG_ERR, loader->place, parameter->name,
@@ -152,18 +152,18 @@ static void check_unknown(struct loader *loader, const struct settings_entry *en
 
         guess = settings_parameter_guess(entry->name);
         settings_report(&loader->reporter, LOG_WARNING, entry->place, entry->name, entry->value,
-                "there is no such parameter%s%s%s", guess ? ", did you mean " : "", guess ? guess->name : "",
+                "unknown parameter%s%s%s", guess ? ", did you mean " : "", guess ? guess->name : "",
                 guess ? "?" : "");
 }
 
 static void check_read_only(struct loader *loader, const struct settings_entry *entry) {
         if (strcmp(entry->name, "config_directory") != 0)
                 settings_report(&loader->reporter, entry->origin == SETTINGS_MAIN_CF ? LOG_WARNING : LOG_ERR,
-                        entry->place, entry->name, entry->value, "this name is read-only");
+                        entry->place, entry->name, entry->value, "this parameter is read-only");
         /* In a main.cf it says where Postfix's files are. */
         else if (entry->origin != SETTINGS_MAIN_CF && strcmp(entry->value, loader->config_directory) != 0)
                 settings_report(&loader->reporter, LOG_ERR, entry->place, entry->name, entry->value,
-                        "settings are already being read from %.256s, use -c to choose",
+                        "the settings are read from %.256s, use -c to choose another directory",
                         loader->config_directory);
 }
 
@@ -213,7 +213,7 @@ static void check_together(struct loader *loader) {
         /* Most often a shell or a unit file has taken the backslashes for itself. */
         if (settings->farewell_size > 0 && settings->farewell[settings->farewell_size - 1] != '\n')
                 report_row(loader, LOG_WARNING, "connection_cache_farewell",
-                        "it does not end in \\n, so that the peer will wait for the rest of the line");
+                        "it does not end in \\n, so the peer will wait for the end of the line");
 
         if (settings->memory_limit > 0)
                 largest = MIN(largest, settings->memory_limit);
@@ -221,8 +221,7 @@ static void check_together(struct loader *loader) {
                 settings->request_size_limit = largest;
         if (settings->request_size_limit > largest)
                 report_row(loader, LOG_ERR, "request_size_limit",
-                        "expected no more than connection_cache_memory_limit, else the request could not be "
-                        "kept");
+                        "expected at most connection_cache_memory_limit");
 }
 
 /* Fill in what follows from the values. */
@@ -332,7 +331,8 @@ static int file_init(
         r = settings_file_read(file->path, &file->data, &file->text.size);
         if (r < 0)
                 settings_report(reporter, LOG_ERR, (struct settings_place){ .path = file->path }, NULL, NULL,
-                        "cannot read it: %s", r == -EBADFD ? "neither a file nor a device" : strerror(-r));
+                        "cannot read this file: %s",
+                        r == -EBADFD ? "neither a file nor a device" : strerror(-r));
 
         file->text.path = file->path;
         file->text.data = file->data;
@@ -350,7 +350,7 @@ static int check_directory(const char *path, struct settings_reporter *reporter)
                 r = -ENOTDIR;
         if (r < 0)
                 settings_report(reporter, LOG_ERR, (struct settings_place){ .path = path }, NULL, NULL,
-                        "cannot read settings from there: %s", strerror(-r));
+                        "cannot read settings from this directory: %s", strerror(-r));
         return r;
 }
 

@@ -1,4 +1,4 @@
-/* settings: what an administrator may choose, read from main.cf, scached.conf and -o */
+/* settings: the choices of the administrator, from main.cf, scached.conf and -o */
 #pragma once
 
 #include <sys/types.h>
@@ -20,18 +20,18 @@ struct settings_request {
         pid_t process_id; /* for $process_id */
 };
 
-/* Read main.cf, then scached.conf in the request's folder, then its overrides; later ones win. Either file may be
- * missing. Everything that is wrong is reported (report may be NULL) before this fails. On success *ret belongs to
- * the caller; on failure it is left alone, so that a reload can go on with what it has. Returns 0, -EINVAL for
- * a bad value or file, -ENOMEM, or the negative errno of the first file that could not be read. */
+/* Read main.cf, then scached.conf in the folder of the request, then its overrides; later values win. Either file may be
+ * missing. All problems are reported before this fails; REPORT may be NULL. On success the caller owns *ret; on failure
+ * *ret does not change, so that a reload can keep the old settings. Returns 0, -EINVAL for a bad value or file, -ENOMEM, or
+ * the negative errno of the first file that could not be read. */
 int settings_load(const struct settings_request *request, settings_report_fn report, void *userdata,
         struct settings **ret);
 
-/* The same with the files' text at hand (NULL: no such file); touches no file. */
+/* The same with the texts of the files (NULL: no such file), without reading any file. */
 int settings_load_texts(const struct settings_request *request, const struct settings_text *main_cf,
         const struct settings_text *scached_conf, settings_report_fn report, void *userdata,
         struct settings **ret);
 
-/* Free the settings and all they hold. NULL is fine. */
+/* Free the settings. Accepts NULL. */
 void settings_free(struct settings *settings);
 DEFINE_CLEANUP(struct settings *, settings_free);

@@ -148,7 +148,7 @@ static int take_escape(const char **text, const char **ret_problem) {
         int byte = 0, n = 0;
 
         if (*p == '\0') {
-                *ret_problem = "a backslash at the end escapes nothing";
+                *ret_problem = "there is nothing after the last backslash";
                 return -1;
         }
 
@@ -156,22 +156,22 @@ static int take_escape(const char **text, const char **ret_problem) {
                 for (p++; n < 2 && digit_value(*p, 16) >= 0; p++, n++)
                         byte = byte * 16 + digit_value(*p, 16);
                 if (n < 2) {
-                        *ret_problem = "\\x wants two hexadecimal digits";
+                        *ret_problem = "\\x needs two hexadecimal digits";
                         return -1;
                 }
         } else if (digit_value(*p, 8) >= 0) {
                 for (; n < 3 && digit_value(*p, 8) >= 0; p++, n++)
                         byte = byte * 8 + digit_value(*p, 8);
                 if (byte > UINT8_MAX) {
-                        *ret_problem = "an octal escape ends at \\377";
+                        *ret_problem = "the largest octal escape is \\377";
                         return -1;
                 }
         } else {
                 letter = strchr(escape_letters, *p);
                 if (!letter) {
-                        *ret_problem =
-                                "an unknown escape, known are \\a \\b \\f \\n \\r \\t \\v \\\\ \\\" \\' \\? "
-                                "\\xHH \\ooo";
+                        *ret_problem = "unknown escape, the known ones are \\a \\b \\f \\n \\r \\t \\v \\\\ "
+                                       "\\\" \\' \\? "
+                                       "\\xHH \\ooo";
                         return -1;
                 }
                 *text = p + 1;
@@ -179,7 +179,7 @@ static int take_escape(const char **text, const char **ret_problem) {
         }
 
         if (byte == 0) {
-                *ret_problem = "a NUL byte cannot be sent as an attribute";
+                *ret_problem = "NUL is not allowed";
                 return -1;
         }
 

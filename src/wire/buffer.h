@@ -1,4 +1,4 @@
-/* wire: a bounded buffer of bytes on their way in or out */
+/* wire: a buffer with a limit, for bytes on their way in or out */
 #pragma once
 
 #include <stddef.h>
@@ -6,18 +6,18 @@
 
 #include "base/cleanup.h"
 
-/* Bytes between `start` and `end` wait to be consumed. All zero but `limit` is an empty buffer, without memory. */
+/* The bytes between `start` and `end` are in the buffer. All zero but `limit` is an empty buffer, without memory. */
 struct wire_buffer {
         char *data;
         size_t start;
         size_t end;
         size_t size;
-        size_t limit; /* most bytes it may hold */
+        size_t limit; /* the most bytes that it may have */
 };
 
 #define WIRE_BUFFER_INIT(l) ((struct wire_buffer){ .limit = (l) })
 
-/* Give the memory back. The buffer stays usable. */
+/* Free the memory. The buffer stays usable. */
 void wire_buffer_release(struct wire_buffer *buffer);
 
 static inline char *wire_buffer_head(const struct wire_buffer *buffer) {
@@ -28,21 +28,21 @@ static inline char *wire_buffer_tail(const struct wire_buffer *buffer) {
         return buffer->data + buffer->end;
 }
 
-/* Bytes that wait in the buffer. */
+/* The number of bytes in the buffer. */
 static inline size_t wire_buffer_fill(const struct wire_buffer *buffer) {
         return buffer->end - buffer->start;
 }
 
-/* Bytes that fit at the tail without another wire_buffer_reserve(). */
+/* The number of bytes that fit at the tail without another wire_buffer_reserve(). */
 static inline size_t wire_buffer_room(const struct wire_buffer *buffer) {
         return buffer->size - buffer->end;
 }
 
-/* Where there is too little room, wire_buffer_reserve() ends up here. */
+/* The slow part of wire_buffer_reserve(), for too little room. */
 _cold_ int wire_buffer_make_room(struct wire_buffer *buffer, size_t n);
 
-/* Make room for N more bytes at the tail; what is in the buffer may move. Returns -EMSGSIZE if that would be
- * more than the limit, -ENOMEM; then the buffer is as it was. */
+/* Make room for N more bytes at the tail; the bytes in the buffer may move. Returns -EMSGSIZE if that would exceed the limit,
+ * or -ENOMEM; then nothing has changed. */
 static inline int wire_buffer_reserve(struct wire_buffer *buffer, size_t n) {
         return n <= wire_buffer_room(buffer) ? 0 : wire_buffer_make_room(buffer, n);
 }
@@ -52,7 +52,7 @@ static inline void wire_buffer_produced(struct wire_buffer *buffer, size_t n) {
         buffer->end += n;
 }
 
-/* N bytes at the head are done with. */
+/* Remove N bytes at the head. */
 static inline void wire_buffer_consumed(struct wire_buffer *buffer, size_t n) {
         buffer->start += n;
         if (buffer->start == buffer->end)

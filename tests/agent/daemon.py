@@ -30,6 +30,7 @@ SANITIZER_OPTIONS = {
     "UBSAN_OPTIONS": "exitcode=99:halt_on_error=1:print_stacktrace=1",
     "LSAN_OPTIONS": "exitcode=99",
 }
+PRIORITIES = {"error": 3, "warning": 4}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # What any of the tools that may watch a run prints when it has found something.
@@ -43,7 +44,7 @@ def die_with_parent() -> None:
 
 
 class Line(NamedTuple):
-    """A line on standard error: its syslog priority, None if it came without, and the rest."""
+    """A line on standard error: its syslog priority, None if it says none, and the rest."""
     priority: Optional[int]
     text: str
 
@@ -127,8 +128,8 @@ class Daemon:
         """Standard error so far, line by line."""
         lines = []
         for text in self.output().splitlines():
-            marked = re.match(r"<(\d+)>(.*)", text)
-            lines.append(Line(int(marked[1]), marked[2]) if marked else Line(None, text))
+            found = re.fullmatch(r"scached: (?:(error|warning): )?(.*)", text)
+            lines.append(Line(PRIORITIES.get(found[1]), found[2]) if found else Line(None, text))
         return lines
 
     def wait_line(self, pattern: str, timeout: Optional[float] = None) -> Line:

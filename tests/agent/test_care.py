@@ -368,7 +368,7 @@ def test_reload_with_a_bad_file_changes_nothing(manager, text):
     manager.write_config("scached.conf", "max_idle = 1s\n" + text)
     reload(daemon)
     daemon.wait_line(rf"{re.escape(str(manager.config))}/scached.conf:2\b")
-    daemon.wait_line("settings stay as they were")
+    daemon.wait_line("keeping the old ones")
     assert "Read the settings again" not in daemon.output()
     connection = agent.park("endpoint", ttl=1800)
     agent.close()

@@ -66,7 +66,7 @@ def test_users_properties_and_order(manager, start, dialect):
     assert told[-3:] == ["FDSTORE", "FDSTORE", "BARRIER"], "what is unread when it ends is lost"
     daemon = manager.start({"connection_cache_ttl_limit": "1h"})
     assert nothing_stored(manager), "the service manager kept copies"
-    daemon.wait_line("Took over 10 connections and 6 bindings, lost 0.")
+    daemon.wait_line("Restored 10 connections and 6 bindings, lost 0.")
     for uid in (BOB, ALICE):
         agent = daemon.agent(dialect, uid=uid)
         agent.park("endpoint", "newer")
@@ -263,7 +263,7 @@ def test_many(manager, start, count):
     daemon = manager.start({"connection_cache_ttl_limit": "1h"})
     print(f"{count} connections: stop {left - began:.3f} s, start {time.monotonic() - left:.3f} s")
     assert time.monotonic() - began < 1.0 * daemon.patience
-    daemon.wait_line(f"Took over {count} connections and {count} bindings, lost 0.")
+    daemon.wait_line(f"Restored {count} connections and {count} bindings, lost 0.")
     agent = daemon.agent("native")
     for i in range(count):
         with agent.find_dest_inline(f"destination {i}") as found:
@@ -289,7 +289,7 @@ def test_nothing_where_nobody_comes_after_it(manager, start):
     agent = daemon.agent("postfix")
     connections = [agent.park(f"endpoint {i}") for i in range(300)]
     daemon.stop(signal.SIGUSR1)
-    daemon.wait_line("Said goodbye to 300 connections.")
+    daemon.wait_line("Drained 300 connections: ")
     for connection in connections:
         assert connection.wait_let_go(10.0 * daemon.patience) == b"QUIT\r\n"
         connection.close()

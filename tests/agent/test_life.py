@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import subprocess
 import time
 
 import pytest
 
 from connection import wait_until
-from launch import run
+from launch import binary, run
 from protocol import FAIL, OK, Agent
 
 ALICE, BOB = 54321, 54322
@@ -22,6 +25,23 @@ def test_without_sockets(manager):
     assert result.returncode == 64, result
     said = (result.stdout + result.stderr).strip()
     assert said.count("\n") == 0 and re.search(r"systemd|socket", said), said
+
+
+@pytest.mark.parametrize("where", ["terminal", "pipe"])
+def test_what_people_read_is_text(manager, where):
+    """No priorities for a service manager, but in words what is an error and what is a warning."""
+    manager.write_config("scached.conf", "misspelt = 1\nmax_idle = soon\n")
+    ours, theirs = pty.openpty() if where == "terminal" else os.pipe()
+    process = subprocess.Popen([str(binary()), "-c", str(manager.config), "--check"], stdin=subprocess.DEVNULL,
+                               stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    assert process.wait(20) == 78
+    said = os.read(ours, 65536).decode().splitlines()
+    os.close(ours)
+    file = manager.config / "scached.conf"
+    assert [line.partition(": expected")[0] for line in said] == [
+        f"scached: error: {file}:2: max_idle = soon",
+        f"scached: warning: {file}:1: misspelt = 1: there is no such parameter"]
 
 
 @pytest.mark.parametrize("name", ["main.cf", "scached.conf"])

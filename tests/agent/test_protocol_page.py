@@ -138,7 +138,7 @@ def daemon_with_control(make_manager):
 
 def test_every_request_and_dialect_is_on_the_page():
     shown = b"".join(step.data for step in steps() if step.side == "agent")
-    requests = re.findall(r'#define NAME_(?:SAVE|FIND)\w*\s+"(\w+)"', EXCHANGES.read_text())
+    requests = re.findall(r'\bREQUEST\(\w+, "(\w+)"', EXCHANGES.read_text())
     assert len(requests) >= 5
     assert [name for name in requests if b"request\0" + name.encode() + b"\0" not in shown] == []
     dialects = re.findall(r'\[DIALECT_\w+\] = \{ "([\w-]+)"', DIALECTS.read_text())

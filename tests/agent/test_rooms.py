@@ -132,6 +132,32 @@ def test_every_room_is_one_we_know() -> None:
     assert {path.name for path in SOURCE.iterdir() if path.is_dir()} == set(BELOW)
 
 
+# src/README.md, the map.
+
+MAP = (SOURCE / "README.md").read_text()
+
+
+def test_map_shows_every_file() -> None:
+    rows = dict(re.findall(r"(?m)^\| `(\w+)/` \| [^|]*\| (.*) \|$", MAP))
+    assert set(rows) == set(BELOW)
+    missing = [path for path in sources(SOURCE)
+               if not re.search(rf"\b{path.stem}\b", rows[path.parts[0]]) and path.parts[0] != "scachectl"]
+    assert missing == []
+
+
+def test_map_names_what_exists() -> None:
+    """Files by their path, and functions, in the file that is named with them if there is one."""
+    text = {str(path): (SOURCE / path).read_text() for path in sources(SOURCE)}
+    code = "".join(text.values())
+    named = re.findall(r"`([\w./-]+\.[ch])`, `(\w+)\(\)`", MAP)
+    assert len(named) > 8
+    assert [(name, function) for name, function in named if not re.search(rf"\b{function}\(", text.get(name, ""))] == []
+    assert [name for name in set(re.findall(r"`(\w+)\(\)`", MAP))
+            if not re.search(rf"\b{name}\(", code) and not re.match(r"x?_|room_|thing_", name)] == []
+    for path in set(re.findall(r"`([\w.-]+/[\w./-]+)`", MAP)):
+        assert (SOURCE / path).exists() or (SOURCE.parent / path).exists() or path.startswith("build/"), path
+
+
 # A house that keeps every rule.
 HOUSE = {
     "base/slice.h": "", "wire/list.h": '#include "base/slice.h"', "cache/cache.h": '#include "base/slice.h"',

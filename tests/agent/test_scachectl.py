@@ -18,7 +18,6 @@ import pytest
 
 import launch
 from connection import Connection, identity, wait_until
-from control import Control
 
 CONTROL = ("status", "list", "flush", "metrics", "watch")
 COMPLETIONS = launch.REPOSITORY / "src/scachectl/completion"
@@ -34,7 +33,7 @@ class Tool:
 
     def command(self, *arguments: str) -> list[str]:
         where = ["--control", self.manager.path("control"), "--native", self.manager.path("native")]
-        used = where[:2] if arguments[0] in CONTROL else where[2:]
+        used = [] if "--socket" in arguments else where[:2] if arguments[0] in CONTROL else where[2:]
         return [self.binary, *used, *arguments]
 
     def __call__(self, *arguments: str, status: int = 0, **how) -> subprocess.CompletedProcess:
@@ -135,8 +134,7 @@ def test_everything_fits_into_80_columns(tool, daemon):
     for arguments in (("status",), ("flush", "nothing"), ("watch", "--count=1"), ("list",)):
         said = tool.on_terminal(*arguments, env={"NO_COLOR": "1"})
         assert max(len(line) for line in re.sub("\033\\[[HJ0-9]*", "", said).splitlines()) <= 80, said
-    assert max(len(line) for line in subprocess.run([tool.binary, "--help"], text=True, check=True,
-                                                    stdout=subprocess.PIPE).stdout.splitlines()) <= 80
+    assert max(map(len, helped("--help").splitlines())) <= 80
 
 
 def test_colours(tool, daemon):
@@ -155,43 +153,15 @@ def test_flush(tool, daemon):
         assert agent.save_endp_inline(3600, f"host [{i}] *?\\", "", connection.fd, farewell="QUIT\r\n") == 0
         connection.pass_on()
         agent.bind(f"domain{i}", f"host [{i}] *?\\")
-    assert tool("flush", "host ?[01]*").stdout == "Let go of 2 connections.\n"
+    assert tool("flush", "host ?[01]*").stdout == "Flushed 2 connections.\n"
     assert connections[0].wait_let_go() == b"QUIT\r\n"
-    assert tool("flush", "--destination=*2").stdout == "Let go of 1 connection.\n"
+    assert tool("flush", "--destination=*2", "another").stdout == "Flushed 0 connections.\n"
+    assert tool("flush", "--destination=*2").stdout == "Flushed 1 connection.\n"
     assert connections[2].wait_let_go() == b"QUIT\r\n"
     assert json.loads(tool("flush", "--json", "nothing").stdout) == {"flushed": 0}
     assert json.loads(tool("flush", "--json").stdout) == {"flushed": 2}
     for connection in connections.values():
         connection.close()
-
-
-def test_metrics(tool, daemon):
-    """A parser of somebody else's takes them, and finds the conventions kept."""
-    parser = pytest.importorskip("prometheus_client.openmetrics.parser")
-    agent = daemon.agent("native")
-    agent.park(LABEL)
-    agent.find_dest_inline("nowhere")
-    agent.find_endp_inline(LABEL).close()
-    text = tool("metrics").stdout
-    families = {family.name: family for family in parser.text_string_to_metric_families(text)}
-    samples = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value
-               for family in families.values() for sample in family.samples}
-    assert samples["scached_lookups_total", (("kind", "destination"), ("result", "miss"))] == 1
-    assert samples["scached_lookups_total", (("kind", "endpoint"), ("result", "hit"))] == 1
-    assert samples["scached_connections_saved_total", ()] == 1
-    assert samples["scached_ttl_limit_seconds", ()] == 3600
-    assert families["scached_memory_bytes"].unit == "bytes"
-    for family in families.values():
-        assert family.documentation.endswith(".") and family.type in ("counter", "gauge"), family
-        assert family.name.startswith("scached_") and re.fullmatch("[a-z_]+", family.name)
-    # What the daemon counts is in there, or shown to be a setting.
-    with Control(daemon.path("control")) as control:
-        status = control.ask("status")
-    left_out = {"version", "process_id", "max_idle_us", "request_size_limit", "share_between_users"}
-    assert len(samples) - 1 == len(status.keys() - left_out), "metrics and status do not agree"
-    # The textfile collector reads the older format, where this is all that would be different.
-    older = pytest.importorskip("prometheus_client.parser")
-    assert len(list(older.text_string_to_metric_families(text))) >= len(families)
 
 
 def test_watch(tool, daemon):
@@ -332,31 +302,105 @@ def test_output_goes_nowhere(tool, daemon):
     assert said.returncode == 74 and "No space left" in said.stderr
 
 
+# Its help.
+
+COMMANDS = (*CONTROL, "save-endp", "save-dest", "find-endp", "find-dest", "postfix")
+
+
+def helped(*arguments: str) -> str:
+    return subprocess.run([str(launch.program("scachectl")), *arguments], text=True, check=True,
+                          stdout=subprocess.PIPE).stdout
+
+
+def section(text: str, heading: str) -> list[str]:
+    """The lines below a heading of a help text, up to the next blank line."""
+    return text.partition(f"\n{heading}:\n")[2].partition("\n\n")[0].splitlines()
+
+
+def options_of(command: str) -> set[str]:
+    return set(re.findall(r"(?m)^  --([a-z-]+)", "\n".join(section(helped(command, "--help"), "Options"))))
+
+
+def test_help_names_every_command():
+    said = helped("--help")
+    assert [line.split()[0] for line in section(said, "Commands")] == list(COMMANDS)
+    assert helped("help") == said and len(said.splitlines()) <= 24
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_its_own_help(command):
+    said = helped(command, "--help")
+    assert helped("--help", command) == helped("help", command) == helped(command, "-h") == said
+    assert said.startswith(f"Usage: scachectl {command} ")
+    assert max(map(len, said.splitlines())) <= 80 and len(said.splitlines()) <= 36
+    assert len(options_of(command)) >= 2
+    examples = section(said, "Examples")
+    assert examples and f"scachectl {command}" in examples[0]
+    assert set(re.findall(r" --([a-z-]+)", "\n".join(examples))) <= options_of(command)
+    assert ("\nExit status:\n" in said) == (command in ("find-endp", "find-dest", "postfix"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_all_options_that_a_command_takes(command):
+    """And no other is taken."""
+    taken = options_of(command)
+    for other in set().union(*map(options_of, COMMANDS)) - taken:
+        value = "" if other in ("json", "legacy", "bindings") else "=1"
+        said = subprocess.run([str(launch.program("scachectl")), command, f"--{other}{value}"], text=True,
+                              capture_output=True)
+        assert said.returncode == 64
+        assert one_sentence(said) == f'scachectl: {command} has no option --{other}; see "scachectl {command} --help".\n'
+
+
+@pytest.mark.parametrize("arguments, says", [
+    ((), 'No command given; see "scachectl --help".'), (("sing",), 'Unknown command "sing"; see "scachectl --help".'),
+    (("--help", "sing"), 'Unknown command "sing"; see "scachectl --help".'),
+    (("--ttl", "soon", "save-endp", "x"), 'Invalid value "soon" for --ttl; see "scachectl save-endp --help".'),
+    (("find-endp", "label"), 'Usage: scachectl find-endp [OPTIONS] LABEL -- COMMAND...; see "scachectl find-endp --help".'),
+    (("postfix", "on"), 'Usage: scachectl postfix [OPTIONS] enable|disable; see "scachectl postfix --help".'),
+])
+def test_bad_usage_names_the_help_that_helps(arguments, says):
+    said = subprocess.run([str(launch.program("scachectl")), *arguments], text=True, capture_output=True)
+    assert said.returncode == 64 and one_sentence(said) == f"scachectl: {says}\n"
+
+
 # Its surroundings.
 
 def test_manual_page_and_completions_know_every_option():
-    helped = subprocess.run([str(launch.program("scachectl")), "--help"], text=True, check=True,
-                            stdout=subprocess.PIPE).stdout
-    options = set(re.findall(r"--([a-z]+)", helped))
-    commands = set(re.findall(r"^  ([a-z-]+)", helped.partition("Options:")[0], re.MULTILINE))
-    assert len(commands) >= 9 and len(options) > 15
+    options = set().union(*map(options_of, COMMANDS)) | {"help", "version"}
+    assert len(options) > 15
     page = (launch.REPOSITORY / "man/scachectl.1").read_text()
     assert not [name for name in options if f"Fl -{name}" not in page]
-    assert not [name for name in commands if not re.search(rf"^\.(Cm|It Cm) .*\b{name}\b", page, re.MULTILINE)]
+    assert not [name for name in COMMANDS if not re.search(rf"^\.(Cm|It Cm) .*\b{name}\b", page, re.MULTILINE)]
     for file in ("scachectl.bash", "_scachectl"):
         text = (COMPLETIONS / file).read_text()
         assert not [name for name in options if f"--{name}" not in text], file
-        assert not [name for name in commands - {"find-endp", "find-dest"} if name not in text], file
+        assert not [name for name in (*COMMANDS, "help") if name not in text], file
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def complete(*words: str) -> set[str]:
+    script = f'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() {{ :; }}; _scachectl; ' \
+             'printf "%s\n" "${COMPREPLY[@]}"'
+    said = subprocess.run(["bash", "-c", script, "bash", str(COMPLETIONS / "scachectl.bash"), *words], text=True,
+                          capture_output=True, check=True)
+    assert said.stderr == ""
+    return set(said.stdout.split())
+
+
+needs_bash = pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+
+
+@needs_bash
 @pytest.mark.parametrize("words, expected", [
     (["scachectl", "st"], {"status"}), (["scachectl", "save-"], {"save-endp", "save-dest"}),
     (["scachectl", "list", "--bi"], {"--bindings"}), (["scachectl", "status", "--json", "--us"], set()),
-    (["scachectl", "--json", "fl"], {"flush"}), (["scachectl", "find-endp", "x", ""], {"--"})])
+    (["scachectl", "--json", "fl"], {"flush"}), (["scachectl", "find-endp", "x", ""], {"--"}),
+    (["scachectl", "he"], {"help"}), (["scachectl", "help", "st"], {"status"})])
 def test_bash_completion(words, expected):
-    script = f'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() {{ :; }}; _scachectl; ' \
-             'printf "%s\\n" "${COMPREPLY[@]}"'
-    said = subprocess.run(["bash", "-c", script, "bash", str(COMPLETIONS / "scachectl.bash"), *words], text=True,
-                          capture_output=True, check=True)
-    assert set(said.stdout.split()) == expected and said.stderr == ""
+    assert complete(*words) == expected
+
+
+@needs_bash
+@pytest.mark.parametrize("command", COMMANDS)
+def test_bash_completes_the_options_that_a_command_takes(command):
+    assert {word.strip("-=") for word in complete("scachectl", command, "--")} == options_of(command) | {"help"}

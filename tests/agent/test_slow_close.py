@@ -180,7 +180,7 @@ def test_leaving(manager, slow):
     fill(slow, agent)
     daemon.kill(signal.SIGTERM)
     agent.read_end()
-    daemon.wait_line("Left 1 connection and")
+    daemon.wait_line("Kept 1 connection and")
     successor = manager.start({"connection_cache_ttl_limit": "3600s"})
     with successor.agent().find_endp("endpoint") as found:
         assert found.identity == connection.identity

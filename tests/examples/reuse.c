@@ -1,5 +1,5 @@
-/* Say NOOP to an SMTP server, over a connection that is parked if
- * there is one, and park it for whoever comes next. */
+/* Send NOOP to an SMTP server on a parked connection, or on a new
+ * one, and park the connection for the next program. */
 #define _POSIX_C_SOURCE 200809L
 #include <netdb.h>
 #include <scache.h>
@@ -37,8 +37,8 @@ int main(int argc, char *argv[]) {
         r = scache_find_endp(cache, label, &fd);
         how = r < 0 ? "new" : "parked";
         if (r < 0) {
-                /* -ENOENT is a miss. After all else there is no cache,
-                 * which is no reason not to go on. */
+                /* -ENOENT is a miss. After any other error, go on
+                 * without the cache. */
                 fd = dial(argv[1], argv[2]);
                 if (fd < 0 || read(fd, answer, sizeof(answer)) <= 0)
                         return 1;

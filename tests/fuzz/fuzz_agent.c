@@ -188,7 +188,7 @@ static void count_binding(void *userdata, const struct binding *binding) {
         uint64_t *n = userdata;
 
         (*n)++;
-        CHECK(binding_scope(binding) == getuid() || binding_scope(binding) == (uid_t) -1);
+        CHECK(binding->destination->uid == getuid() || binding->destination->uid == (uid_t) -1);
 }
 
 /* The books agree with what there is, and what an agent has is not in the cache as well. */

@@ -66,7 +66,7 @@ static void show_connection(_unused_ void *userdata, struct connection *connecti
 }
 
 static void show_binding(_unused_ void *userdata, const struct binding *binding) {
-        (void) printf(" %" PRIu64, binding_id(binding));
+        (void) printf(" %" PRIu64, binding->id);
 }
 
 /* What the operation did beside its result: who departed, and what is left. */

@@ -12,6 +12,8 @@ VERSION = re.search(r"(?m)^VERSION := (\S+)", (REPO / "Makefile").read_text())[1
 PARKED = 1000
 
 SOCKETS = ("scached.socket", "scached-control.socket")
+# What only an administrator enables.
+OPTIONAL = ("scached-postfix.socket", "scached-metrics.timer")
 PAGES = ("scachectl.1", "libscache.3", "scached.conf.5", "scache-protocol.7", "scached.8")
 
 # Further instances of Postfix, each with a service of its own: one in which something is parked, one that does not run.
@@ -104,10 +106,10 @@ def check_service(machine: Machine) -> None:
 def check_upgrade(machine: Machine, upgrade: Callable[[], object]) -> None:
     """Upgrade while connections are parked, also for a further instance of Postfix.
 
-    Each service that runs is restarted and loses none, and none is started that does not run."""
+    Each service that runs is restarted and loses none, and none is started that does not run. The rest stays active."""
     machine.write("/etc/scached/scached.conf", "connection_cache_ttl_limit = 1h\n")
-    machine.run(["mkdir", "-p", *(f"{queue}/private" for queue in QUEUES)])
-    machine.systemctl("start", *SOCKETS, f"scached-postfix@{BUSY}.socket", f"scached-postfix@{IDLE}.socket")
+    machine.run(["mkdir", "-p", *(f"{queue}/private" for queue in ("/var/spool/postfix", *QUEUES))])
+    machine.systemctl("start", *SOCKETS, *OPTIONAL, f"scached-postfix@{BUSY}.socket", f"scached-postfix@{IDLE}.socket")
     parkings = [machine.popen(["/usr/bin/python3", "-c", PARKING, path, dialect, str(count)],
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
                 for path, dialect, count in (("/run/scached/scached.sock", "native", PARKED),
@@ -120,8 +122,8 @@ def check_upgrade(machine: Machine, upgrade: Callable[[], object]) -> None:
     for service in services:
         assert is_active(machine, service)
         assert machine.show(service, "MainPID")["MainPID"] != before[service], f"{service} was not restarted"
-    for unit in (f"scached@{IDLE}.service", "scached-postfix.socket"):
-        assert not is_active(machine, unit)
+    assert not is_active(machine, f"scached@{IDLE}.service")
+    assert [unit for unit in (*SOCKETS, *OPTIONAL) if not is_active(machine, unit)] == []
     for parking in parkings:
         output, _ = parking.communicate("\n", timeout=60)
         assert (output, parking.returncode) == ("found\n", 0)

@@ -30,7 +30,8 @@ FILES = {
     "usr/share/bash-completion/completions/scachectl", "usr/share/licenses/scached/LICENSE",
     "usr/share/zsh/site-functions/_scachectl",
     *(f"usr/lib/systemd/system/{path.name}" for path in (REPO / "units").glob("*.socket")),
-    "usr/lib/systemd/system/scached.service", "usr/lib/systemd/system/scached@.service",
+    *(f"usr/lib/systemd/system/{name}" for name in ("scached.service", "scached@.service", "scached-metrics.service",
+                                                    "scached-metrics.timer")),
     *(f"usr/share/man/man{page[-1]}/{page}.gz" for page in PAGES),
 }
 

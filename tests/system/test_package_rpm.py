@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from packages import SOCKETS, VERSION, check_service, check_upgrade, is_active, make_packages, paths, settle
+from packages import OPTIONAL, SOCKETS, VERSION, check_service, check_upgrade, is_active, make_packages, paths, settle
 from rig import REPO, Machine
 
 NAMES = ("scached", "libscache", "libscache-devel")
@@ -61,7 +61,7 @@ def test_two_builds_have_the_same_files(packages, newer):
 
 def test_installation_enables_what_presets_say(host, packages):
     rpm(host, "-U", host.inside(made(packages, "scached")))
-    assert states(host, *SOCKETS, POSTFIX) == ["disabled"] * 3
+    assert states(host, *SOCKETS, *OPTIONAL) == ["disabled"] * 4
     host.systemctl("enable", "--now", *SOCKETS)
     check_service(host)
 
@@ -78,7 +78,7 @@ def test_erase_leaves_nothing(host, packages):
     before = paths(host)
     rpm(host, "-U", *(host.inside(made(packages, name)) for name in NAMES))
     host.run(["mkdir", "-p", "/var/spool/postfix/private", "/srv/two/private"])
-    host.systemctl("enable", "--now", *SOCKETS, POSTFIX, "scached-postfix@srv-two.socket")
+    host.systemctl("enable", "--now", *SOCKETS, *OPTIONAL, "scached-postfix@srv-two.socket")
     # As "scachectl postfix enable" writes it.
     host.write(f"/etc/systemd/system/{POSTFIX}.d/scachectl.conf", "[Socket]\nFileDescriptorName=postfix-legacy\n")
     host.run("scachectl status")

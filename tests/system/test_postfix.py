@@ -45,7 +45,7 @@ def test_reuse_on_demand_with_an_idle_exit_between(host):
     assert postfix.warnings() == []
 
     lines = [entry["MESSAGE"] for entry in machine.journal(unit=SERVICE)]
-    assert sum("Leaving: idle" in line for line in lines) == 2, lines
+    assert sum("Exiting: idle" in line for line in lines) == 2, lines
     hits = [int(found[1]) for line in lines if (found := STATISTICS.search(line))]
     assert len(hits) == 2 and all(n > 0 for n in hits), lines
 
@@ -73,7 +73,7 @@ def test_named_as_postfix_names_its_own(host):
             postfix.wait_delivered(postfix.send(1))
         machine.systemctl("stop", SERVICE)
         names = {entry["SYSLOG_IDENTIFIER"] for entry in machine.journal(unit=SERVICE)
-                 if "statistics" in entry["MESSAGE"]}
+                 if "lookup hits=" in entry["MESSAGE"]}
         assert names == {"postfix/scache"}
     finally:
         machine.run(["rm", "/etc/scached/main.cf"])

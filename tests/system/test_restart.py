@@ -79,7 +79,7 @@ def test_five_thousand_connections_over_ten_restarts(host):
         took.append(time.monotonic() - began)
     host.wait(lambda: descriptors(host) <= before, 5, "systemd lets go of its copies")
     assert host.show(SERVICE, "NFileDescriptorStore")["NFileDescriptorStore"] == "0"
-    kept = [entry["MESSAGE"] for entry in host.journal(unit=SERVICE) if "Took over" in entry["MESSAGE"]]
+    kept = [entry["MESSAGE"] for entry in host.journal(unit=SERVICE) if "Restored" in entry["MESSAGE"]]
     print(f"restarts took {min(took):.2f} to {max(took):.2f} s; {kept[-1]}")
     assert len(kept) == 10 and all(", lost 0." in line for line in kept), kept
     assert max(took) < 2.0
@@ -117,7 +117,7 @@ def test_reload(host):
     pid = host.show(SERVICE, "MainPID")["MainPID"]
     host.systemctl("reload", SERVICE)
     host.journal_wait(r"scached\.conf:1: ", unit=SERVICE)
-    host.journal_wait("settings stay as they were", unit=SERVICE)
+    host.journal_wait("keeping the old ones", unit=SERVICE)
     host.wait(lambda: host.show(SERVICE, "ActiveState")["ActiveState"] == "active", 10)
     host.write("/etc/scached/scached.conf", "max_idle = 0\n")
     host.systemctl("reload", SERVICE)
@@ -146,7 +146,7 @@ def test_mail_flows_through_restarts(host):
 
     assert len(deliveries) == len(recipients)
     reused = sum(delivery.conn_use >= 2 for delivery in deliveries)
-    restarts = sum("Leaving: told" in entry["MESSAGE"] for entry in host.journal(unit=SERVICE))
+    restarts = sum("Exiting: told" in entry["MESSAGE"] for entry in host.journal(unit=SERVICE))
     print(f"{len(deliveries)} mails, {reused} over a cached connection, {restarts} restarts, "
           f"{len(postfix.warnings())} warnings: {postfix.warnings()[:3]}")
     assert restarts >= MAIL_SECONDS // 2 - 2
@@ -190,11 +190,11 @@ def test_a_stop_says_goodbye(host):
     before = descriptors(host)
     with parked_at_smtpd(host, 100, 3600) as lines:
         host.systemctl("restart", SERVICE)
-        host.journal_wait("Took over 100 ", unit=SERVICE)
+        host.journal_wait("Restored 100 ", unit=SERVICE)
         assert lines("^disconnect") == []
         host.systemctl("stop", SERVICE)
-        host.journal_wait("Leaving: told to stop, and to keep nothing", unit=SERVICE)
-        host.journal_wait("Said goodbye to 100 connections", unit=SERVICE)
+        host.journal_wait("Exiting: told to stop and to keep nothing", unit=SERVICE)
+        host.journal_wait("Drained 100 connections", unit=SERVICE)
         host.wait(lambda: len(lines(QUIT)) == 100, 60, "100 sessions that quit")
         assert lines("lost connection") == []
     assert host.show(SERVICE, "NFileDescriptorStore", "ActiveState", "Result") == {

@@ -98,7 +98,7 @@ def test_two_instances_do_not_share_what_they_park(host):
         switch(host, "disable", "--config-directory", second.config_directory)
         assert (parameter(first), parameter(second)) == ("scached", "scache")
         assert not active(host, SECOND_UNIT) and not active(host, SECOND_SERVICE)
-        host.journal_wait("Leaving: told to stop, and to keep nothing", unit=SECOND_SERVICE)
+        host.journal_wait("Exiting: told to stop and to keep nothing", unit=SECOND_SERVICE)
 
         switch(host, "enable", "--config-directory", second.config_directory)
         switch(host, "disable")

@@ -160,7 +160,7 @@ def test_no_system_call_is_missing_from_the_list(host):
         host.systemctl("restart", SERVICE)
         assert "100 parked" in host.run("scachectl status").stdout
         host.run("scachectl flush")
-        host.journal_wait("Leaving: idle", unit=SERVICE, timeout=30)
+        host.journal_wait("Exiting: idle", unit=SERVICE, timeout=30)
         assert not [entry for entry in host.journal(unit=SERVICE) if "SYS" in entry["MESSAGE"]]
 
         # And a call that is missing would have shown.

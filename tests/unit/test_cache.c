@@ -150,10 +150,10 @@ TEST(test_what_is_kept) {
         struct connection *connection = park(cache, USER, "endpoint", 5, NOW, LONG);
         struct slice property;
 
-        assert_true(slice_equal(connection_endpoint(connection), SLICE("endpoint")));
+        assert_true(slice_equal(label_text(connection->endpoint), SLICE("endpoint")));
         assert_true(slice_equal(connection_property(connection), SLICE("property")));
         assert_true(slice_equal(connection_farewell(connection), SLICE("QUIT")));
-        assert_int_equal(connection_scope(connection), USER);
+        assert_int_equal(connection->endpoint->uid, USER);
         assert_int_equal(connection->deadline.at_us, NOW + LONG);
         assert_int_equal(deadline_ttl(&connection->deadline), LONG);
 

@@ -319,12 +319,12 @@ static void visit_binding(void *userdata, const struct binding *binding) {
 
         (*n)++;
         for (size_t i = 0; i < n_bindings; i++)
-                if (!bindings[i].is_gone && bindings[i].uid == binding_scope(binding) &&
-                        slice_equal(
-                                slice_of(label(bindings[i].destination)), binding_destination(binding)) &&
-                        slice_equal(slice_of(label(bindings[i].endpoint)), binding_endpoint(binding)) &&
+                if (!bindings[i].is_gone && bindings[i].uid == binding->destination->uid &&
+                        slice_equal(slice_of(label(bindings[i].destination)),
+                                label_text(binding->destination)) &&
+                        slice_equal(slice_of(label(bindings[i].endpoint)), label_text(binding->endpoint)) &&
                         slice_equal(slice_of(label(bindings[i].property)), binding_property(binding))) {
-                        assert_int_equal(binding_deadline(binding)->at_us, bindings[i].at_us);
+                        assert_int_equal(binding->deadline.at_us, bindings[i].at_us);
                         bindings[i].seen = true;
                         return;
                 }

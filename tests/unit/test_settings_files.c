@@ -65,7 +65,8 @@ static void test_no_folder(void **state) {
 
         assert_int_equal(settings_load(&request, hear, said, &settings), -ENOENT);
         assert_string_equal(said->text,
-                "error: /nonexistent/scached: cannot read settings from there: No such file or directory");
+                "error: /nonexistent/scached: cannot read settings from this directory: No such file or "
+                "directory");
 
         request.config_directory = "/dev/null";
         assert_int_equal(settings_load(&request, hear, said, &settings), -ENOTDIR);
@@ -99,8 +100,8 @@ static void test_unreadable(void **state) {
 
                 assert_int_equal(folder_load(&folder, said, &settings), cases[i].r);
                 assert_null(settings);
-                (void) snprintf(expected, sizeof(expected), "error: %s/scached.conf: cannot read it: %s",
-                        folder.path, cases[i].problem);
+                (void) snprintf(expected, sizeof(expected),
+                        "error: %s/scached.conf: cannot read this file: %s", folder.path, cases[i].problem);
                 assert_string_equal(said->text, expected);
 
                 /* what is wrong with the other one is said, too */

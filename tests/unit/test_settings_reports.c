@@ -10,23 +10,19 @@ static const struct {
 } sentences[] = {
         { NULL, "# the cache\n\nconnection_cache_ttl_limit = 5x\n", -EINVAL,
                 "error: scached.conf:3: connection_cache_ttl_limit = 5x: expected a time from 1s to "
-                "2147483647s: a "
-                "whole number with or without one of s m h d w" },
+                "2147483647s: a whole number, optionally followed by s, m, h, d or w" },
         { NULL, "max_idle = 1.5h", -EINVAL,
                 "error: scached.conf:1: max_idle = 1.5h: expected a time from 1s to 2147483647s, or 0: a "
-                "whole number "
-                "with or without one of s m h d w" },
+                "whole number, optionally followed by s, m, h, d or w" },
         { NULL, "agent_limit = lots", -EINVAL,
                 "error: scached.conf:1: agent_limit = lots: expected a whole number from 1 to 16777216, or "
                 "0" },
         { NULL, "request_size_limit = 1K", -EINVAL,
                 "error: scached.conf:1: request_size_limit = 1K: expected from 4096 to 16777216 bytes, or "
-                "0: a whole "
-                "number with or without one of K M G" },
+                "0: a whole number, optionally followed by K, M or G" },
         { NULL, "connection_cache_memory_limit = 1M\nrequest_size_limit = 2M", -EINVAL,
-                "error: scached.conf:2: request_size_limit = 2M: expected no more than "
-                "connection_cache_memory_limit, "
-                "else the request could not be kept" },
+                "error: scached.conf:2: request_size_limit = 2M: expected at most "
+                "connection_cache_memory_limit" },
         { NULL, "share_between_users = maybe", -EINVAL,
                 "error: scached.conf:1: share_between_users = maybe: expected yes or no" },
         { NULL, "syslog_facility = post", -EINVAL,
@@ -34,54 +30,50 @@ static const struct {
                 "daemon or "
                 "local0" },
         { NULL, "syslog_name = my cache", -EINVAL,
-                "error: scached.conf:1: syslog_name = my cache: expected a name of at most 64 bytes with no "
-                "blanks in "
-                "it" },
+                "error: scached.conf:1: syslog_name = my cache: expected a name of at most 64 bytes without "
+                "blanks" },
         { NULL, "connection_cache_farewell = QUIT\\r\\", -EINVAL,
                 "error: scached.conf:1: connection_cache_farewell = QUIT\\r\\: expected at most 512 bytes "
                 "with C's "
-                "escapes: a backslash at the end escapes nothing" },
+                "escapes: there is nothing after the last backslash" },
         { NULL, "connection_cache_farewell = QUIT", 0,
-                "warning: scached.conf:1: connection_cache_farewell = QUIT: it does not end in \\n, so that "
-                "the peer "
-                "will wait for the rest of the line" },
+                "warning: scached.conf:1: connection_cache_farewell = QUIT: it does not end in \\n, so the "
+                "peer will wait for the end of the line" },
 
         /* what the value came to is said where it is not what is written */
         { "limit = 5x", "max_idle = $limit", -EINVAL,
-                "error: scached.conf:1: max_idle = $limit: it came out as \"5x\", expected a time from 1s "
+                "error: scached.conf:1: max_idle = $limit: it expands to \"5x\", expected a time from 1s "
                 "to "
-                "2147483647s, or 0: a whole number with or without one of s m h d w" },
+                "2147483647s, or 0: a whole number, optionally followed by s, m, h, d or w" },
         { NULL, "syslog_name = ${who}mail$who", 0,
-                "warning: scached.conf:1: syslog_name = ${who}mail$who: who is not set in any file and "
-                "counts as "
+                "warning: scached.conf:1: syslog_name = ${who}mail$who: who is not set and counts as "
                 "empty" },
         { NULL, "max_idle = $ipc_timeout\nipc_timeout = ${max_idle}0", -EINVAL,
-                "error: scached.conf:2: ipc_timeout = ${max_idle}0: it needs the value of ipc_timeout to "
-                "find the "
-                "value of ipc_timeout\n"
-                "error: scached.conf:1: max_idle = $ipc_timeout: it needs the value of max_idle to find the "
-                "value of "
-                "max_idle" },
+                "error: scached.conf:2: ipc_timeout = ${max_idle}0: it is circular, the value of "
+                "ipc_timeout needs the value of ipc_timeout\n"
+                "error: scached.conf:1: max_idle = $ipc_timeout: it is circular, the value of max_idle "
+                "needs the value of max_idle" },
 
         /* names */
         { NULL, "max_idel = 5s", 0,
-                "warning: scached.conf:1: max_idel = 5s: there is no such parameter, did you mean "
+                "warning: scached.conf:1: max_idel = 5s: unknown parameter, did you mean "
                 "max_idle?" },
         { NULL, "connection_cache_ttl_limits = 5s", 0,
-                "warning: scached.conf:1: connection_cache_ttl_limits = 5s: there is no such parameter, did "
+                "warning: scached.conf:1: connection_cache_ttl_limits = 5s: unknown parameter, did "
                 "you mean "
                 "connection_cache_ttl_limit?" },
         { NULL, "relayhost = [127.0.0.1]", 0,
-                "warning: scached.conf:1: relayhost = [127.0.0.1]: there is no such parameter" },
+                "warning: scached.conf:1: relayhost = [127.0.0.1]: unknown parameter" },
         { NULL, "Max_Idle = 5s", 0, /* names know no case but their own */
-                "warning: scached.conf:1: Max_Idle = 5s: there is no such parameter, did you mean "
+                "warning: scached.conf:1: Max_Idle = 5s: unknown parameter, did you mean "
                 "max_idle?" },
-        { NULL, "process_id = 1", -EINVAL, "error: scached.conf:1: process_id = 1: this name is read-only" },
+        { NULL, "process_id = 1", -EINVAL,
+                "error: scached.conf:1: process_id = 1: this parameter is read-only" },
         { "process_name = smtpd", NULL, 0,
-                "warning: main.cf:1: process_name = smtpd: this name is read-only" },
+                "warning: main.cf:1: process_name = smtpd: this parameter is read-only" },
         { NULL, "config_directory = /srv/scached", -EINVAL,
-                "error: scached.conf:1: config_directory = /srv/scached: settings are already being read "
-                "from " SETTINGS_CONFIG_DIRECTORY ", use -c to choose" },
+                "error: scached.conf:1: config_directory = /srv/scached: the settings are read "
+                "from " SETTINGS_CONFIG_DIRECTORY ", use -c to choose another directory" },
         { NULL, "config_directory = " SETTINGS_CONFIG_DIRECTORY, 0, "" },
         { "config_directory = /etc/postfix", NULL, 0, "" },
 
@@ -93,27 +85,24 @@ static const struct {
 
         /* lines */
         { NULL, "max_idle 5s\n", -EINVAL,
-                "error: scached.conf:1: max_idle 5s: expected name = value, there is no = after the name" },
+                "error: scached.conf:1: max_idle 5s: expected name = value, the = is missing" },
         { NULL, "\n= 5s\n", -EINVAL,
-                "error: scached.conf:2: = 5s: expected name = value, there is no name" },
+                "error: scached.conf:2: = 5s: expected name = value, the name is missing" },
         { NULL, "\tmax_idle = 5s\n", -EINVAL,
-                "error: scached.conf:1: \\x09max_idle = 5s: expected name = value at the begin of the line, "
-                "there is "
-                "none that a blank could continue" },
+                "error: scached.conf:1: \\x09max_idle = 5s: expected name = value, a line that begins with "
+                "a blank continues the previous one" },
         { "max_idle 5s\nmax_idle = 7s", NULL, 0,
-                "warning: main.cf:1: max_idle 5s: expected name = value, there is no = after the name" },
+                "warning: main.cf:1: max_idle 5s: expected name = value, the = is missing" },
 
         /* everything that is wrong is said */
         { "ipc_timeout = 1\n oops", "max_idle = x\n???\nagent_limit = y\nfoo = 1", -EINVAL,
-                "error: scached.conf:2: ???: expected name = value, there is no = after the name\n"
+                "error: scached.conf:2: ???: expected name = value, the = is missing\n"
                 "error: scached.conf:3: agent_limit = y: expected a whole number from 1 to 16777216, or 0\n"
                 "error: main.cf:1: ipc_timeout = 1 oops: expected a time from 1s to 2147483647s: a whole "
-                "number with "
-                "or without one of s m h d w\n"
+                "number, optionally followed by s, m, h, d or w\n"
                 "error: scached.conf:1: max_idle = x: expected a time from 1s to 2147483647s, or 0: a whole "
-                "number "
-                "with or without one of s m h d w\n"
-                "warning: scached.conf:4: foo = 1: there is no such parameter" },
+                "number, optionally followed by s, m, h, d or w\n"
+                "warning: scached.conf:4: foo = 1: unknown parameter" },
 
         /* a bad value that another one overrides harms nobody */
         { "max_idle = x", "max_idle = 5s", 0, "" },
@@ -121,8 +110,7 @@ static const struct {
         /* what a terminal would act on is not passed on, and nothing is endless */
         { NULL, "max_idle = \x1b[2J\xc3\xa9", -EINVAL,
                 "error: scached.conf:1: max_idle = \\x1b[2J\\xc3\\xa9: expected a time from 1s to "
-                "2147483647s, or 0: a "
-                "whole number with or without one of s m h d w" },
+                "2147483647s, or 0: a whole number, optionally followed by s, m, h, d or w" },
         { NULL,
                 "max_idle = "
                 "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890"
@@ -131,8 +119,7 @@ static const struct {
                 "error: scached.conf:1: max_idle = "
                 "01234567890123456789012345678901234567890123456789012345678901234567"
                 "89012345678901234567890123456789...: expected a time from 1s to 2147483647s, or 0: a whole "
-                "number "
-                "with or without one of s m h d w" },
+                "number, optionally followed by s, m, h, d or w" },
 };
 
 static void test_sentences(void **state) {
@@ -152,23 +139,21 @@ static void test_options(void **state) {
                 int r;
                 const char *said;
         } cases[] = {
-                { { "max_idle" }, -EINVAL,
-                        "error: -o: max_idle: expected name = value, there is no = after the name" },
-                { { "" }, -EINVAL, "error: -o: expected name = value, there is no name" },
-                { { "=5" }, -EINVAL, "error: -o: =5: expected name = value, there is no name" },
+                { { "max_idle" }, -EINVAL, "error: -o: max_idle: expected name = value, the = is missing" },
+                { { "" }, -EINVAL, "error: -o: expected name = value, the name is missing" },
+                { { "=5" }, -EINVAL, "error: -o: =5: expected name = value, the name is missing" },
                 { { "max_idle=x", "agent_limit=-1" }, -EINVAL,
                         "error: -o: agent_limit = -1: expected a whole number from 1 to 16777216, or 0\n"
                         "error: -o: max_idle = x: expected a time from 1s to 2147483647s, or 0: a whole "
-                        "number with or "
-                        "without one of s m h d w" },
+                        "number, optionally followed by s, m, h, d or w" },
                 { { "agent_limits=5" }, 0,
-                        "warning: -o: agent_limits = 5: there is no such parameter, did you mean "
+                        "warning: -o: agent_limits = 5: unknown parameter, did you mean "
                         "agent_limit?" },
-                { { "process_name=x" }, -EINVAL, "error: -o: process_name = x: this name is read-only" },
+                { { "process_name=x" }, -EINVAL,
+                        "error: -o: process_name = x: this parameter is read-only" },
                 { { "config_directory=/tmp" }, -EINVAL,
-                        "error: -o: config_directory = /tmp: settings are already being read "
-                        "from " SETTINGS_CONFIG_DIRECTORY ", use -c "
-                        "to choose" },
+                        "error: -o: config_directory = /tmp: the settings are read "
+                        "from " SETTINGS_CONFIG_DIRECTORY ", use -c to choose another directory" },
                 /* a name of one's own is fine where it is used */
                 { { "idle=5", "max_idle=${idle}m" }, 0, "" },
         };
@@ -193,7 +178,7 @@ static void test_report_limit(void **state) {
                 n += (size_t) snprintf(text + n, sizeof(text) - n, "foo%zu = 1\n", n);
         assert_int_equal(load_texts(text, NULL, said, &settings), 0);
         assert_int_equal(said->n_warnings, SETTINGS_REPORTS_MAX);
-        assert_non_null(strstr(said->text, "\nwarning: more is wrong with the settings than is told here"));
+        assert_non_null(strstr(said->text, "\nwarning: further problems with the settings are not shown"));
 
         /* what is not told any more still counts */
         (void) snprintf(text + n, sizeof(text) - n, "process_id = 1\n");

@@ -255,8 +255,8 @@ static void test_expand(void **state) {
 }
 
 static void test_expand_problems(void **state) {
-#define NO_NAME  "a $ has no name after it; for $ itself write $$"
-#define BAD_NAME "a $ is followed by a name, and that by ?, : or nothing; for $ itself write $$"
+#define NO_NAME  "expected a name after $; write $$ for a dollar sign"
+#define BAD_NAME "expected a name after $, and ?, : or nothing after the name; write $$ for a dollar sign"
         static const struct {
                 const char *value;
                 const char *problem;
@@ -273,19 +273,19 @@ static void test_expand_problems(void **state) {
                 { "${a b}", BAD_NAME },
                 { "${a{b}}", BAD_NAME },
                 { "${{a}=={a}b}", BAD_NAME },
-                { "${full?{a}b}", "after ?{} it takes :{} or nothing" },
-                { "${full?{a}:{b}c}", "after :{} it takes nothing" },
-                { "${full:{b}c}", "after :{} it takes nothing" },
-                { "${{a}}", "between {} and {} it takes ==, !=, <, <=, >= or >" },
-                { "${{a}={a}}", "between {} and {} it takes ==, !=, <, <=, >= or >" },
-                { "${{a}==a}", "after == it takes {}" },
-                { "${{a}==}", "after == it takes {}" },
-                { "$self", "it needs the value of self to find the value of self" },
-                { "$ring_a", "it needs the value of ring_a to find the value of ring_a" },
-                { "${full?$ring_b}", "it needs the value of ring_b to find the value of ring_b" },
-                { "${{$ring_c}=={}}", "it needs the value of ring_c to find the value of ring_c" },
+                { "${full?{a}b}", "expected :{} or nothing after ?{}" },
+                { "${full?{a}:{b}c}", "expected nothing after :{}" },
+                { "${full:{b}c}", "expected nothing after :{}" },
+                { "${{a}}", "expected ==, !=, <, <=, >= or > between {} and {}" },
+                { "${{a}={a}}", "expected ==, !=, <, <=, >= or > between {} and {}" },
+                { "${{a}==a}", "expected {} after ==" },
+                { "${{a}==}", "expected {} after ==" },
+                { "$self", "it is circular, the value of self needs the value of self" },
+                { "$ring_a", "it is circular, the value of ring_a needs the value of ring_a" },
+                { "${full?$ring_b}", "it is circular, the value of ring_b needs the value of ring_b" },
+                { "${{$ring_c}=={}}", "it is circular, the value of ring_c needs the value of ring_c" },
                 { "$connection_cache_farewell",
-                        "it needs the value of connection_cache_farewell to find the value of "
+                        "it is circular, the value of connection_cache_farewell needs the value of "
                         "connection_cache_farewell" },
         };
         char text[1024], message[MESSAGE_SIZE], expected[MESSAGE_SIZE];
@@ -311,10 +311,10 @@ static void test_expand_bounds(void **state) {
                 const char *problem;
         } cases[] = {
                 { SETTINGS_EXPAND_DEPTH - 2, "$n%u", NULL },
-                { SETTINGS_EXPAND_DEPTH + 1, "$n%u", "it is nested more than 100 deep" },
+                { SETTINGS_EXPAND_DEPTH + 1, "$n%u", "it is nested more than 100 levels deep" },
                 { 14, "$n%u$n%u", "it takes more than 10000 steps to expand" },
                 { 11, "x$n%u$n%u", NULL },
-                { 12, "xx$n%u$n%u", "it grows longer than 4096 bytes" },
+                { 12, "xx$n%u$n%u", "it expands to more than 4096 bytes" },
                 { 40, "${{$n%u}=={$n%u}}", "it takes more than 10000 steps to expand" },
         };
         char text[16384], message[MESSAGE_SIZE];
@@ -362,7 +362,7 @@ static void test_value_size(void **state) {
 
                 assert_int_equal(r, i == 0 ? 0 : -EINVAL);
                 if (i == 1)
-                        assert_non_null(strstr(message, "...: it grows longer than 4096 bytes"));
+                        assert_non_null(strstr(message, "...: it expands to more than 4096 bytes"));
         }
         free(text);
 }
@@ -386,7 +386,7 @@ static void test_line_size(void **state) {
                 assert_int_equal(r, i == 3 ? -EINVAL : 0);
                 if (i % 2 == 1)
                         assert_non_null(
-                                strstr(message, "too long a line, with all the lines that continue it"));
+                                strstr(message, "this line is too long, with its continuation lines"));
                 else
                         assert_null(strstr(message, "too long"));
         }
@@ -400,13 +400,12 @@ static void test_nul(void **state) {
 
         (void) state;
         assert_int_equal(load("main.cf", text, sizeof(text) - 1, message, &settings), 0);
-        assert_string_equal(
-                message, "warning: main.cf:2: foo = a: expected text, there is a NUL byte in the line");
+        assert_string_equal(message, "warning: main.cf:2: foo = a: expected text, this line has a NUL byte");
         assert_int_equal(settings->max_idle_us, 5000000);
 
         assert_int_equal(load("scached.conf", text, sizeof(text) - 1, message, &none), -EINVAL);
         assert_string_equal(
-                message, "error: scached.conf:2: foo = a: expected text, there is a NUL byte in the line");
+                message, "error: scached.conf:2: foo = a: expected text, this line has a NUL byte");
 }
 
 int main(void) {

@@ -5,20 +5,22 @@
 #include "base/cleanup.h"
 #include "custody/statistics.h"
 
-/* The lines that were written, each with a newline after it. The program's own journal takes the place of the daemon's. */
+/* The lines that were written, each with a newline after it, and in brackets those that Postfix's own cache does not write. The program's own journal takes the place of the daemon's. */
 static char lines[4096];
 
 void journal_write(_unused_ struct journal *journal, enum event event,
         _unused_ const struct journal_subject *subject, _unused_ struct journal_place place,
         const char *format, ...) {
-        size_t length = strlen(lines);
+        bool is_ours = event != EVENT_STATISTICS;
+        size_t length;
         va_list arguments;
 
-        assert_int_equal(event, EVENT_STATISTICS);
+        strcat(lines, is_ours ? "[" : "");
+        length = strlen(lines);
         va_start(arguments, format);
-        (void) vsnprintf(lines + length, sizeof(lines) - length - 1, format, arguments);
+        (void) vsnprintf(lines + length, sizeof(lines) - length - 2, format, arguments);
         va_end(arguments);
-        strcat(lines, "\n");
+        strcat(lines, is_ours ? "]\n" : "\n");
 }
 
 static const char *report(struct statistics *statistics, time_t now) {
@@ -72,6 +74,19 @@ TEST(test_maxima) {
         assert_string_equal(report(&statistics, 1709283600), "");
 }
 
+TEST(test_unused) {
+        struct statistics statistics = { .interval_start = 1709283600 };
+
+        statistics.total.connections_dead = 2;
+        assert_string_equal(report(&statistics, 1709284200),
+                "statistics: start interval Mar  1 09:00:00\n"
+                "[statistics: connections dead=2 evicted=0]\n");
+        statistics.total.connections_evicted = 1;
+        assert_string_equal(report(&statistics, 1709284800),
+                "statistics: start interval Mar  1 09:10:00\n"
+                "[statistics: connections dead=0 evicted=1]\n");
+}
+
 /* The count goes past what fits 32 bits without a wrong percentage. */
 TEST(test_percent) {
         assert_int_equal(statistics_percent(0, 0), 0);
@@ -85,6 +100,7 @@ int main(void) {
                 cmocka_unit_test(test_nothing_to_say),
                 cmocka_unit_test(test_lookups),
                 cmocka_unit_test(test_maxima),
+                cmocka_unit_test(test_unused),
                 cmocka_unit_test(test_percent),
         };
 

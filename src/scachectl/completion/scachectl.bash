@@ -6,7 +6,7 @@ _scachectl() {
                 [status]='--json --control= --socket= --timeout='
                 [list]='--json --control= --socket= --timeout= --user= --endpoint= --destination= --bindings'
                 [flush]='--json --control= --socket= --timeout= --user= --endpoint= --destination='
-                [metrics]='--json --control= --socket= --timeout='
+                [metrics]='--json --control= --socket= --timeout= --format= --output='
                 [watch]='--json --control= --socket= --timeout= --interval= --count='
                 [save-endp]='--native= --socket= --timeout= --legacy --ttl= --property= --farewell= --fd='
                 [save-dest]='--native= --socket= --timeout= --legacy --ttl= --property='
@@ -35,12 +35,16 @@ _scachectl() {
         [[ $cur == = ]] && cur=
         [[ $prev == = ]] && prev=${COMP_WORDS[COMP_CWORD - 2]}
         case $prev in
-        --control | --native | --socket)
+        --control | --native | --output | --socket)
                 mapfile -t COMPREPLY < <(compgen -f -- "$cur")
                 return
                 ;;
         --config-directory)
                 mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+                return
+                ;;
+        --format)
+                mapfile -t COMPREPLY < <(compgen -W "openmetrics prometheus" -- "$cur")
                 return
                 ;;
         --user)
@@ -50,9 +54,11 @@ _scachectl() {
         esac
 
         if [[ -z $command ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "${!options[*]} --help --version" -- "$cur")
+                mapfile -t COMPREPLY < <(compgen -W "${!options[*]} help --help --version" -- "$cur")
+        elif [[ $command == help ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "${!options[*]}" -- "$cur")
         elif [[ $cur == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "${options[$command]-}" -- "$cur")
+                mapfile -t COMPREPLY < <(compgen -W "${options[$command]-} --help" -- "$cur")
                 [[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace
         elif [[ $command == postfix ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "enable disable" -- "$cur")
