@@ -41,7 +41,7 @@ def test_what_people_read_is_text(manager, where):
     file = manager.config / "scached.conf"
     assert [line.partition(": expected")[0] for line in said] == [
         f"scached: error: {file}:2: max_idle = soon",
-        f"scached: warning: {file}:1: misspelt = 1: there is no such parameter"]
+        f"scached: warning: {file}:1: misspelt = 1: unknown parameter"]
 
 
 @pytest.mark.parametrize("name", ["main.cf", "scached.conf"])
