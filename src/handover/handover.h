@@ -5,6 +5,7 @@
 #include "custody/statistics.h"
 #include "custody/watch.h"
 #include "daemon/journal.h"
+#include "daemon/notify.h"
 
 struct passed;
 
@@ -14,6 +15,7 @@ struct handover {
         struct custody *custody;
         struct statistics *statistics;
         struct journal *journal;
+        struct notify *notify;
 };
 
 /* Store everything parked, and the statistics, in the service manager for the next process. Connections that are stored

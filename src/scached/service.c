@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sysexits.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "agents/agents.h"
@@ -17,6 +16,7 @@
 #include "base/printable.h"
 #include "custody/disposal.h"
 #include "daemon/limits.h"
+#include "daemon/notify.h"
 #include "daemon/timer.h"
 #include "handover/handover.h"
 #include "handover/passed.h"
@@ -37,6 +37,7 @@ struct service {
         struct server server;
         const struct service_options *options;
         struct passed *passed;
+        struct notify *notify;
         struct disposal *disposal;
         struct agents *agents;
         struct status status;
@@ -92,7 +93,8 @@ _cold_ static void leave(struct service *service, const char *why) {
                 return;
 
         journal_say(service->server.journal, LEAVING, NULL, "Exiting: %s.", why);
-        (void) sd_notify(false, "STOPPING=1\nSTATUS=Exiting.");
+        (void) notify_say(service->notify, "STOPPING=1", NULL, 0);
+        notify_status(service->notify, "Exiting.");
         service->is_leaving = true;
         service->listeners = listeners_free(service->listeners);
         loop_timer_set(&service->leaving_timer, usec_add(clock_now(CLOCK_BOOTTIME), LEAVING_TIME_US));
@@ -224,6 +226,12 @@ static int on_leave_signal(
         return 0;
 }
 
+/* Tell the service manager for how long the daemon may be silent, and speak up twice in that time. */
+static void set_watchdog(struct service *service, uint64_t timeout_us) {
+        (void) notify_sayf(service->notify, "WATCHDOG_USEC=%" PRIu64, timeout_us);
+        notify_watchdog(service->notify, timeout_us / 2);
+}
+
 /* Put settings to use, which are the service's from here on; those so far are freed. Returns -ENOMEM; then they stay, and
  * the new ones are still the caller's. */
 static int apply_settings(struct service *service, struct settings *settings) {
@@ -238,6 +246,7 @@ static int apply_settings(struct service *service, struct settings *settings) {
 
         agents_set_limit(service->agents, limits.agents);
         cache_set_limits(server->cache, &cache_limits);
+        set_watchdog(service, settings->daemon_timeout_us);
         if (settings != server->settings)
                 settings_free(server->settings);
         server->settings = settings;
@@ -256,7 +265,8 @@ static int on_reload_signal(
         if (service->is_leaving)
                 return 0;
 
-        (void) sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_now(CLOCK_MONOTONIC));
+        (void) notify_sayf(
+                service->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_now(CLOCK_MONOTONIC));
 
         r = service_load_settings(journal, service->options, &settings);
         if (r >= 0)
@@ -268,23 +278,8 @@ static int on_reload_signal(
                 journal_say(journal, SETTINGS_BAD, NULL,
                         "Could not use the new settings, keeping the old ones: %s.", strerror(-r));
 
-        (void) sd_notify(false, "READY=1");
+        (void) notify_say(service->notify, "READY=1", NULL, 0);
         return 0;
-}
-
-/* The service manager is told how long we may be silent, sd-event speaks up in time. */
-static int start_watchdog(struct service *service) {
-        char text[sizeof("18446744073709551615")];
-
-        if (!getenv("NOTIFY_SOCKET") || service->server.settings->daemon_timeout_us == 0)
-                return 0;
-
-        (void) snprintf(text, sizeof(text), "%" PRIu64, service->server.settings->daemon_timeout_us);
-        if (setenv("WATCHDOG_USEC", text, true) < 0)
-                return -errno;
-        (void) unsetenv("WATCHDOG_PID");
-        (void) sd_notifyf(false, "WATCHDOG_USEC=%s", text);
-        return sd_event_set_watchdog(service->event, true);
 }
 
 static int add_signals(struct service *service) {
@@ -324,8 +319,11 @@ static int make_cache(struct service *service) {
         return cache_new(&service->server.cache, &key, &(struct cache_limits){});
 }
 
-static struct handover handover_of(struct server *server) {
-        return (struct handover){ server->cache, server->custody, &server->statistics, server->journal };
+static struct handover handover_of(struct service *service) {
+        struct server *server = &service->server;
+
+        return (struct handover){ server->cache, server->custody, &server->statistics, server->journal,
+                service->notify };
 }
 
 static int start(struct service *service) {
@@ -339,6 +337,8 @@ static int start(struct service *service) {
                 r = sd_event_new(&service->event);
         if (r >= 0)
                 r = loop_new(&server->loop, service->event);
+        if (r >= 0)
+                r = notify_new(&service->notify, server->loop);
         if (r >= 0)
                 r = loop_timer_init(&service->expiry_timer, server->loop, on_expiry_timer, service);
         if (r >= 0)
@@ -357,11 +357,10 @@ static int start(struct service *service) {
         if (r >= 0)
                 r = agents_new(&service->agents, server, service->disposal);
         if (r >= 0)
-                r = status_init(&service->status, server->loop, server->cache, &server->statistics);
+                r = status_init(
+                        &service->status, server->loop, server->cache, &server->statistics, service->notify);
         if (r >= 0)
                 r = add_signals(service);
-        if (r >= 0)
-                r = start_watchdog(service);
         service->reported_at_us = clock_now(CLOCK_BOOTTIME);
         if (r >= 0)
                 r = apply_settings(service, server->settings);
@@ -370,7 +369,7 @@ static int start(struct service *service) {
 
         loop_on_round(server->loop, on_round, service);
         server->statistics.interval_start = time(NULL);
-        handover = handover_of(server);
+        handover = handover_of(service);
         handover_take(&handover, service->passed);
 
         /* Last of all: from here on, agents may be there. */
@@ -382,7 +381,7 @@ static int start(struct service *service) {
 /* All that is parked goes to the next process, or, where there is none or it cannot be kept, gets its farewell. */
 static void part_with_everything(struct service *service) {
         struct server *server = &service->server;
-        const struct handover handover = handover_of(server);
+        const struct handover handover = handover_of(service);
         size_t n_parked = (size_t) cache_counts(server->cache)->connections;
 
         /* The next process goes on with what has been reported. Where there is none, this is the last report. */
@@ -425,6 +424,7 @@ static void stop(struct service *service) {
         loop_timer_release(&service->statistics_timer);
         loop_timer_release(&service->idle_timer);
         loop_timer_release(&service->leaving_timer);
+        notify_free(service->notify);
         loop_free(server->loop);
         sd_event_unref(service->event);
         settings_free(server->settings);
@@ -444,7 +444,7 @@ int service_run(struct journal *journal, const struct service_options *options, 
         r = start(&service);
         if (r >= 0) {
                 journal_say(journal, STARTED, NULL, "Serving agents.");
-                (void) sd_notify(false, "READY=1");
+                (void) notify_say(service.notify, "READY=1", NULL, 0);
                 r = loop_run(service.server.loop);
         }
         stop(&service);

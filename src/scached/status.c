@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <systemd/sd-daemon.h>
 
 #include "base/printable.h"
 
@@ -32,12 +31,12 @@ static void on_timer(void *userdata) {
                 return;
 
         memcpy(status->told, text, sizeof(text));
-        (void) sd_notifyf(false, "STATUS=%s", text);
+        notify_status(status->notify, text);
 }
 
 int status_init(struct status *status, struct loop *loop, const struct cache *cache,
-        const struct statistics *statistics) {
-        *status = (struct status){ .cache = cache, .statistics = statistics };
+        const struct statistics *statistics, struct notify *notify) {
+        *status = (struct status){ .cache = cache, .statistics = statistics, .notify = notify };
         return loop_timer_init(&status->timer, loop, on_timer, status);
 }
 
