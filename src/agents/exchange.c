@@ -441,6 +441,9 @@ int exchange_unit(struct server *server, struct agent *agent, struct agent_unit 
                 return control_request(server, agent, list);
 
         exchange.request = request_from_name(wire_list_value(list, 0));
+        if (!exchange.request && agent->dialect == DIALECT_NATIVE &&
+                control_is_for_agents(wire_list_value(list, 0)))
+                return control_request(server, agent, list);
         if (!exchange.request)
                 return refuse(&exchange, REFUSAL_UNKNOWN, printable(wire_list_value(list, 0)).text);
         if (!exchange.request->is_well_formed(list))

@@ -66,7 +66,7 @@ static int run(const struct options *options) {
                 if (r == -ECONNRESET) {
                         client_freep(&client);
                         client = NULL;
-                        r = client_new(&client, options->control_path, options->timeout_us);
+                        r = client_new(&client, options->control_path, CLIENT_CONTROL, options->timeout_us);
                         if (r >= 0)
                                 r = report_ask(&now, client);
                 }

@@ -18,8 +18,8 @@ int command_explain(const char *path, const char *unit, int error) {
         case -EPERM:
                 fprintf(stderr,
                         "scachectl: Permission denied for %s: run this as root or as a member of the group "
-                        "\"scache\".\n",
-                        path);
+                        "\"%s\".\n",
+                        path, strcmp(unit, UNIT_CONTROL) == 0 ? "scache-admin" : "scache");
                 return EX_NOPERM;
         case -ETIMEDOUT:
                 fprintf(stderr,
