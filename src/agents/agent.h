@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: one agent: bytes in, bytes out, and its place in an exchange */
 #pragma once
 

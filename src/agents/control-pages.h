@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: list and flush the entries of the cache, a page at a time */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: the requests of administrators on the control socket */
 #pragma once
 

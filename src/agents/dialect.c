@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agents/dialect.h"
 
 /* An attribute list as a string literal, whose own NUL closes it. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* custody: the counters, and the log lines about them that Postfix's log tools know */
 #pragma once
 

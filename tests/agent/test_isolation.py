@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What one user's agents save, only the same user's agents find."""
 
 from __future__ import annotations

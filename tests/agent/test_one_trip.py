@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The forms of exchange in which a descriptor travels with the request or with the answer.
 
 An agent asks for them explicitly, so they work on every dialect; only the native greeting tells."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """scachectl(1): what it prints, at which width, with which exit status, and what it says when something is missing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The Debian packages: installed, upgraded while connections are parked, removed and purged."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The shipped units: valid, on demand, back after everything, for ever."""
 
 import pytest
