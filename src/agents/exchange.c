@@ -317,6 +317,8 @@ static int on_find(struct exchange *exchange) {
         *(by_destination             ? connection ? &total->destination_hits : &total->destination_misses
                         : connection ? &total->endpoint_hits
                                      : &total->endpoint_misses) += 1;
+        total->deliveries_reused += connection != NULL;
+        agent->is_looking = !connection;
         trace(exchange, connection ? "found" : "not found");
         if (!connection) {
                 (void) answer(exchange, STATUS_FAIL, properties, false);
@@ -451,6 +453,12 @@ int exchange_unit(struct server *server, struct agent *agent, struct agent_unit 
                 return refuse_malformed(&exchange);
 
         exchange.label = wire_list_value(list, exchange.request->label);
+        /* A delivery looks for its destination, and where that misses, for one endpoint after the other: these lookups are one
+         * reuse or one miss. */
+        if (agent->is_looking && exchange.request != &find_endpoint) {
+                server->statistics.total.deliveries_missed++;
+                agent->is_looking = false;
+        }
         if (has_passed && !exchange.request->takes_descriptor)
                 return refuse(&exchange, REFUSAL_UNWANTED, "");
         return exchange.request->handle(&exchange);

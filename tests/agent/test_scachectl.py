@@ -89,6 +89,7 @@ def test_status(tool, daemon):
     said = tool("status").stdout
     assert re.search(rf"^scached \S+, process {daemon.pid}$", said, re.MULTILINE)
     assert re.search(r"Connections: 1 parked", said) and re.search(r"Endpoints looked up: 1, 0% found", said)
+    assert re.search(r"Deliveries: 0$", said, re.MULTILINE)
     numbers = json.loads(tool("status", "--json").stdout)
     assert (numbers["connections"], numbers["endpoint_misses"], numbers["process_id"]) == (1, 1, daemon.pid)
 
