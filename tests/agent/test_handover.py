@@ -550,6 +550,9 @@ def test_exchanges_come_to_an_end(manager, daemon, dialect):
     halfway = daemon.agent(dialect).begin("save_dest", 600, "destination", "", "saved")
     halfway.until("half a request")
     leaving(daemon)
+    # It waits for half a second: say all at once.
+    for exchange, step in ((finding, "dummy"), (saving, "descriptor"), (halfway, "request")):
+        exchange.until(step)
     with finding.finish() as found:
         assert tuple(found) == (OK, (b"property",), connection.identity)
     assert saving.finish() == OK
