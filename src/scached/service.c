@@ -38,6 +38,7 @@ struct service {
         const struct service_options *options;
         struct passed *passed;
         struct disposal *disposal;
+        struct limits limits;
         struct agents *agents;
         struct status status;
         struct listeners *listeners; /* NULL while leaving */
@@ -172,6 +173,14 @@ static void note_limits(struct service *service) {
                 counts->bytes);
 }
 
+/* What waits to be closed takes the room of what is parked, and a reserve. */
+static void note_room(struct service *service) {
+        const struct cache_counts *counts = cache_counts(service->server.cache);
+        uint64_t parked = MIN(counts->connections + counts->lent, service->limits.connections);
+
+        disposal_set_room(service->disposal, service->limits.closing + service->limits.connections - parked);
+}
+
 static uint64_t on_round(void *userdata) {
         struct service *service = userdata;
         bool is_behind;
@@ -191,6 +200,8 @@ static uint64_t on_round(void *userdata) {
                 note_idle(service);
         }
 
+        note_room(service);
+        wait_us = MIN(wait_us, disposal_work(service->disposal));
         return is_behind ? 0 : wait_us;
 }
 
@@ -231,6 +242,7 @@ static int apply_settings(struct service *service, struct settings *settings) {
         if (r < 0)
                 return r;
 
+        service->limits = limits;
         agents_set_limit(service->agents, limits.agents);
         cache_set_limits(server->cache, &cache_limits);
         if (settings != server->settings)
@@ -317,8 +329,11 @@ static int make_cache(struct service *service) {
         return cache_new(&service->server.cache, &key, &(struct cache_limits){});
 }
 
-static struct handover handover_of(struct server *server) {
-        return (struct handover){ server->cache, server->custody, &server->statistics, server->journal };
+static struct handover handover_of(struct service *service) {
+        struct server *server = &service->server;
+
+        return (struct handover){ server->cache, server->custody, service->disposal, &server->statistics,
+                server->journal };
 }
 
 static int start(struct service *service) {
@@ -332,6 +347,9 @@ static int start(struct service *service) {
                 r = sd_event_new(&service->event);
         if (r >= 0)
                 r = loop_new(&server->loop, service->event);
+        /* Before there is much that its processes would have a copy of. */
+        if (r >= 0)
+                r = disposal_new(&service->disposal, server->loop, DISPOSAL_WORKERS_MAX);
         if (r >= 0)
                 r = loop_timer_init(&service->expiry_timer, server->loop, on_expiry_timer, service);
         if (r >= 0)
@@ -343,10 +361,8 @@ static int start(struct service *service) {
         if (r >= 0)
                 r = make_cache(service);
         if (r >= 0)
-                r = custody_new(
-                        &server->custody, server->loop, server->cache, &server->statistics, limits.leaving);
-        if (r >= 0)
-                r = disposal_new(&service->disposal);
+                r = custody_new(&server->custody, server->loop, server->cache, &server->statistics,
+                        service->disposal, limits.leaving);
         if (r >= 0)
                 r = agents_new(&service->agents, server, service->disposal);
         if (r >= 0)
@@ -363,19 +379,19 @@ static int start(struct service *service) {
         set_statistics_timer(service);
         loop_on_round(server->loop, on_round, service);
         server->statistics.interval_start = time(NULL);
-        handover = handover_of(server);
+        handover = handover_of(service);
         handover_take(&handover, service->passed);
 
         /* Last of all: from here on, agents may be there. */
-        r = listeners_new(&service->listeners, server, service->agents, service->passed);
-        service->passed = passed_free(service->passed);
+        r = listeners_new(&service->listeners, server, service->agents, service->disposal, service->passed);
+        service->passed = passed_free(service->passed, service->disposal);
         return r;
 }
 
 /* All that is parked goes to the next process, or, where there is none or it cannot be kept, gets its farewell. */
 static void part_with_everything(struct service *service) {
         struct server *server = &service->server;
-        const struct handover handover = handover_of(server);
+        const struct handover handover = handover_of(service);
         size_t n_parked = (size_t) cache_counts(server->cache)->connections;
 
         /* The next process goes on with what has been reported. Where there is none, this is the last report. */
@@ -384,7 +400,8 @@ static void part_with_everything(struct service *service) {
                 handover_save(&handover);
         }
 
-        /* What came back from agents at the end may have departed already. */
+        /* What came back from agents at the end may have departed already. Peers get no time to answer. */
+        custody_hurry(server->custody, true);
         do
                 while (custody_let_go(server->custody))
                         ;
@@ -402,7 +419,7 @@ static void part_with_everything(struct service *service) {
 static void stop(struct service *service) {
         struct server *server = &service->server;
 
-        passed_free(service->passed);
+        passed_free(service->passed, service->disposal);
         listeners_free(service->listeners);
         agents_free(service->agents);
 
