@@ -343,8 +343,11 @@ static void on_descriptor(void *userdata, int fd) {
 static void after_descriptors(void *userdata) {
         struct taking *taking = userdata;
 
+        custody_hurry(taking->handover->custody, true);
         while (custody_let_go(taking->handover->custody))
                 ;
+        custody_hurry(taking->handover->custody, false);
+        disposal_settle(taking->handover->disposal);
 }
 
 static int take_bindings(struct cache *cache, const struct index *index, size_t *ret_taken) {
