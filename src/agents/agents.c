@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agents/agents.h"
 
 #include <errno.h>
@@ -48,6 +49,7 @@ _cold_ static void drop(struct agents *agents, struct agent *agent) {
                 TAILQ_REMOVE(&agents->by_handing, agent, by_handing);
         if (agent->is_held)
                 TAILQ_REMOVE(&agents->by_held, agent, by_held);
+        agents->server->statistics.total.deliveries_missed += agent->is_looking;
         agents->server->statistics.agents--;
         loop_remove(agents->server->loop, agent->fd, agent);
         agent_free(agent);
@@ -353,4 +355,11 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect) {
 
 void agents_set_limit(struct agents *agents, size_t limit) {
         agents->limit = limit;
+}
+
+void agents_reschedule(struct agents *agents) {
+        const struct agent *first = TAILQ_FIRST(&agents->by_busy);
+
+        if (first)
+                loop_timer_set(&agents->busy_timer, busy_until(agents, first));
 }

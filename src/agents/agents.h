@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: the set of connected agents, and the order of their turns; their number is in the statistics */
 #pragma once
 
@@ -29,3 +30,6 @@ uint64_t agents_dismiss(struct agents *agents);
 
 /* Set the largest number of agents, 0 for no limit. Agents above it are disconnected when the next one connects. */
 void agents_set_limit(struct agents *agents, size_t limit);
+
+/* Have the new ipc_timeout apply to agents that are in the middle of an exchange. */
+void agents_reschedule(struct agents *agents);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* custody: descriptors from outside: check and identify them, by calls that wait for nobody */
 #pragma once
 

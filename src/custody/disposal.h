@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* custody: disposal: closes what came from outside, after its farewell, in processes where that may wait */
 #pragma once
 

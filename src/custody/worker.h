@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* custody: worker: processes that make the calls on descriptors from outside that may wait */
 #pragma once
 

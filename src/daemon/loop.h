@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* daemon: the event loop: agents and connections in one epoll set, in front of sd-event */
 #pragma once
 
@@ -5,7 +6,7 @@
 #include <systemd/sd-event.h>
 
 /* An exchange is a few system calls, so each one counts: agents and parked connections are in an epoll set of our own, which
- * needs no memory but the kernel's. Timers, signals, listening sockets and the watchdog belong to sd-event; its descriptor
+ * needs no memory but the kernel's. Timers, signals and listening sockets belong to sd-event; its descriptor
  * is a member of our set, and costs nothing while they have no event. */
 
 struct loop;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "handover/handover.h"
 
 #include <errno.h>
@@ -6,7 +7,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -182,19 +182,18 @@ static size_t parcels_allowed(void) {
 }
 
 /* Parcels are not to be polled: nobody is at their other end. */
-static int store(int index_fd, const int parcels[], size_t n_parcels) {
+static int store(struct notify *notify, int index_fd, const int parcels[], size_t n_parcels) {
         int r;
 
-        r = sd_pid_notify_with_fds(0, false, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_INDEX, &index_fd, 1);
-        if (r > 0 && n_parcels > 0)
-                r = sd_pid_notify_with_fds(0, false, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_PARCEL, parcels,
-                        (unsigned) n_parcels);
-        if (r <= 0)
-                return r < 0 ? r : -ENOTCONN;
-
-        /* If it does not get round to it in time there is no telling what it has stored, so nothing is undone. */
-        (void) sd_notify_barrier(false, BARRIER_US);
-        return 0;
+        r = n_parcels > 0
+                ? notify_say(notify, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_PARCEL, parcels, n_parcels)
+                : 0;
+        /* The index comes last: without it, parcels that were stored are worth nothing. */
+        if (r >= 0)
+                r = notify_say(notify, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_INDEX, &index_fd, 1);
+        if (r >= 0)
+                r = notify_settle(notify, BARRIER_US);
+        return r;
 }
 
 /* Where the service manager has not taken them, ours are the last copies, with all that is in them. */
@@ -218,7 +217,7 @@ static int save(const struct handover *handover, struct inventory *inventory, si
         n_parcels = parcels_pack(
                 inventory->fds, inventory->n_connections, parcels, parcels_allowed(), inventory->packed);
         index_fd = make_index(handover->statistics, inventory);
-        r = index_fd < 0 ? index_fd : store(index_fd, parcels, n_parcels);
+        r = index_fd < 0 ? index_fd : store(handover->notify, index_fd, parcels, n_parcels);
         close_parcels(handover->disposal, parcels, n_parcels);
         if (r < 0)
                 return r;
@@ -237,7 +236,7 @@ void handover_save(const struct handover *handover) {
         size_t n_kept;
         int r;
 
-        if (!getenv("NOTIFY_SOCKET") || counts->connections + counts->bindings == 0)
+        if (!notify_is_heard(handover->notify) || counts->connections + counts->bindings == 0)
                 return;
 
         r = save(handover, &inventory, &n_kept);
@@ -417,8 +416,8 @@ void handover_take(const struct handover *handover, struct passed *passed) {
                 return;
 
         /* First of all, so that whatever comes next, nothing of this is ever seen again. */
-        (void) sd_notify(false, "FDSTOREREMOVE=1\nFDNAME=" PASSED_INDEX);
-        (void) sd_notify(false, "FDSTOREREMOVE=1\nFDNAME=" PASSED_PARCEL);
+        (void) notify_say(handover->notify, "FDSTOREREMOVE=1\nFDNAME=" PASSED_INDEX, NULL, 0);
+        (void) notify_say(handover->notify, "FDSTOREREMOVE=1\nFDNAME=" PASSED_PARCEL, NULL, 0);
 
         r = passed->index_fd < 0 ? -ENODATA : map_index(passed->index_fd, &bytes);
         if (r >= 0)

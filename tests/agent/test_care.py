@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Parked connections are cared for: known to be alive, said goodbye to, and left alone by a reload."""
 
 from __future__ import annotations
@@ -379,6 +380,55 @@ def test_reload_with_a_bad_file_changes_nothing(manager, text):
     manager.write_config("scached.conf", "connection_cache_ttl_limit = 2h\n")
     reload(daemon)
     daemon.wait_line("Read the settings again")
+
+
+@pytest.mark.parametrize("before", ["1h", "0"])
+def test_reload_with_a_shorter_max_idle(manager, before):
+    """The time that it has been idle counts."""
+    manager.write_config("scached.conf", f"max_idle = {before}\n")
+    daemon = manager.start()
+    daemon.agent().close()
+    manager.write_config("scached.conf", "max_idle = 1s\n")
+    reload(daemon)
+    daemon.wait_line("Exiting: idle")
+    daemon.wait_exit(10.0)
+
+
+def test_reload_with_a_longer_max_idle(manager):
+    manager.write_config("scached.conf", "max_idle = 1s\n")
+    daemon = manager.start()
+    daemon.agent().close()
+    manager.write_config("scached.conf", "max_idle = 1h\n")
+    reload(daemon)
+    time.sleep(1.5)
+    assert daemon.poll() is None
+
+
+def test_reload_with_a_shorter_ipc_timeout(manager):
+    """The time that an agent has been stuck counts; and after the first one, the next one is due."""
+    manager.write_config("scached.conf", "ipc_timeout = 1h\n")
+    daemon = manager.start()
+    agents = [daemon.agent() for _ in range(3)]
+    for agent in agents[:2]:
+        agent.begin("find_endp", "endpoint").until("half a request")
+    manager.write_config("scached.conf", "ipc_timeout = 1s\n")
+    reload(daemon)
+    for agent in agents[:2]:
+        agent.read_end()
+    agents[2].in_step()
+
+
+def test_reload_with_a_shorter_time_between_statistics(manager):
+    """However often it is reloaded: what counts is when the statistics were written last."""
+    manager.write_config("scached.conf", "connection_cache_status_update_time = 1h\n")
+    daemon = manager.start()
+    daemon.agent().park("endpoint")
+    manager.write_config("scached.conf", "connection_cache_status_update_time = 2s\n")
+    began = time.monotonic()
+    while "statistics: max simultaneous" not in daemon.output():
+        reload(daemon)
+        time.sleep(0.2)
+        assert time.monotonic() - began < 10.0 * daemon.patience
 
 
 def test_reload_with_a_lower_limit(manager):

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The agents' whole way through the daemon, in one process and a round at a time: the input is a script of what up to four
  * agents and the peers of their connections do. Nothing may crash, leak memory or a descriptor, or be in two places.
  *
