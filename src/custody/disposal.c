@@ -77,6 +77,7 @@ struct disposal {
         uint64_t progress;
         uint64_t gathering_until_us;
         bool is_urgent;
+        bool lacks_worker;
         /* Processes. */
         int spawning[2], working[2]; /* our end first */
         pid_t spawner;
@@ -249,7 +250,7 @@ static void end_batch(struct disposal *disposal, unsigned i) {
         queue->n_with_worker = 0;
         if (queue->n > 0) {
                 TAILQ_INSERT_TAIL(&disposal->by_turn, queue, by_turn);
-                gather(disposal, GATHER_US);
+                gather(disposal, queue->entries[queue->first].is_copy ? GATHER_COPY_US : GATHER_US);
         }
         disposal->is_urgent = disposal->is_urgent || queue->n >= JOB_MAX;
 
@@ -405,7 +406,8 @@ static void on_word(struct disposal *disposal) {
         if (recv(disposal->working[0], &word, sizeof(word), MSG_DONTWAIT) != sizeof(word))
                 return;
 
-        disposal->is_urgent = true; /* whoever waits for a worker has waited long enough */
+        /* Whoever waits for a worker has waited long enough. */
+        disposal->is_urgent = disposal->is_urgent || disposal->lacks_worker;
         switch (word) {
         case WORKER_STARTED:
                 disposal->is_starting = false;
@@ -468,6 +470,7 @@ uint64_t disposal_work(struct disposal *disposal) {
         disposal->gathering_until_us = USEC_INFINITY;
         while (!TAILQ_EMPTY(&disposal->by_turn) && has_worker(disposal))
                 start_batch(disposal, TAILQ_FIRST(&disposal->by_turn));
+        disposal->lacks_worker = !TAILQ_EMPTY(&disposal->by_turn);
         return LOOK_US;
 }
 
