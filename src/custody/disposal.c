@@ -16,8 +16,9 @@
 #include "base/clock.h"
 #include "custody/worker.h"
 
-/* How long a few descriptors wait for more to make a batch. */
-#define GATHER_US (UINT64_C(10) * USEC_PER_MSEC)
+/* How long a few descriptors wait for more to make a batch. A copy of what an agent has can wait longer: nobody notices. */
+#define GATHER_US      (UINT64_C(10) * USEC_PER_MSEC)
+#define GATHER_COPY_US (UINT64_C(100) * USEC_PER_MSEC)
 
 /* Workers that have nothing to do are kept up to this number. */
 #define IDLE_MAX 2
@@ -35,6 +36,7 @@
 struct entry {
         int fd;
         uint8_t kind;                  /* enum task_kind */
+        bool is_copy;                  /* somebody else has it, too */
         struct connection *connection; /* with a farewell, or NULL */
 };
 
@@ -75,6 +77,7 @@ struct disposal {
         uint64_t progress;
         uint64_t gathering_until_us;
         bool is_urgent;
+        bool lacks_worker;
         /* Processes. */
         int spawning[2], working[2]; /* our end first */
         pid_t spawner;
@@ -228,10 +231,10 @@ static void told(struct disposal *disposal, struct connection *connection, const
         connection_free(connection);
 }
 
-static void add_turn(struct disposal *disposal, struct queue *queue) {
-        TAILQ_INSERT_TAIL(&disposal->by_turn, queue, by_turn);
-        if (disposal->gathering_until_us == USEC_INFINITY)
-                disposal->gathering_until_us = usec_add(loop_now(disposal->loop), GATHER_US);
+/* Have a batch started in a while, unless it is earlier already. */
+static void gather(struct disposal *disposal, uint64_t while_us) {
+        disposal->gathering_until_us =
+                MIN(disposal->gathering_until_us, usec_add(loop_now(disposal->loop), while_us));
 }
 
 /* A batch is done, or its worker has died over it. */
@@ -245,8 +248,10 @@ static void end_batch(struct disposal *disposal, unsigned i) {
         disposal->progress++;
         queue->is_with_worker = false;
         queue->n_with_worker = 0;
-        if (queue->n > 0)
-                add_turn(disposal, queue);
+        if (queue->n > 0) {
+                TAILQ_INSERT_TAIL(&disposal->by_turn, queue, by_turn);
+                gather(disposal, queue->entries[queue->first].is_copy ? GATHER_COPY_US : GATHER_US);
+        }
         disposal->is_urgent = disposal->is_urgent || queue->n >= JOB_MAX;
 
         for (uint32_t j = 0; j < job->n_done; j++)
@@ -315,13 +320,19 @@ static void add(
         if (queue->is_with_worker)
                 return;
         if (queue->n == 1)
-                add_turn(disposal, queue);
+                TAILQ_INSERT_TAIL(&disposal->by_turn, queue, by_turn);
+        gather(disposal, entry->is_copy ? GATHER_COPY_US : GATHER_US);
         disposal->is_urgent = disposal->is_urgent || queue->n >= JOB_MAX;
 }
 
 void disposal_close(struct disposal *disposal, uid_t uid, enum disposal_origin origin, int fd) {
         if (fd >= 0)
                 add(disposal, uid, origin, &(struct entry){ .fd = fd, .kind = TASK_CLOSE });
+}
+
+void disposal_close_copy(struct disposal *disposal, uid_t uid, int fd) {
+        add(disposal, uid, DISPOSAL_PASSED,
+                &(struct entry){ .fd = fd, .kind = TASK_CLOSE, .is_copy = true });
 }
 
 void disposal_close_kept(struct disposal *disposal, uid_t uid, int fd) {
@@ -334,7 +345,11 @@ void disposal_close_told(struct disposal *disposal, uid_t uid, int fd) {
 
 void disposal_say(struct disposal *disposal, struct connection *connection, bool time) {
         add(disposal, connection->uid, DISPOSAL_PASSED,
-                &(struct entry){ connection->fd, time ? TASK_SAY : TASK_PART, connection });
+                &(struct entry){
+                        .fd = connection->fd,
+                        .kind = time ? TASK_SAY : TASK_PART,
+                        .connection = connection,
+                });
 }
 
 void disposal_hurry(struct disposal *disposal) {
@@ -391,7 +406,8 @@ static void on_word(struct disposal *disposal) {
         if (recv(disposal->working[0], &word, sizeof(word), MSG_DONTWAIT) != sizeof(word))
                 return;
 
-        disposal->is_urgent = true; /* whoever waits for a worker has waited long enough */
+        /* Whoever waits for a worker has waited long enough. */
+        disposal->is_urgent = disposal->is_urgent || disposal->lacks_worker;
         switch (word) {
         case WORKER_STARTED:
                 disposal->is_starting = false;
@@ -454,6 +470,7 @@ uint64_t disposal_work(struct disposal *disposal) {
         disposal->gathering_until_us = USEC_INFINITY;
         while (!TAILQ_EMPTY(&disposal->by_turn) && has_worker(disposal))
                 start_batch(disposal, TAILQ_FIRST(&disposal->by_turn));
+        disposal->lacks_worker = !TAILQ_EMPTY(&disposal->by_turn);
         return LOOK_US;
 }
 
