@@ -192,8 +192,9 @@ static void discard(void *userdata, int fd) {
 static void keep_passing(struct agent *agent, struct wire_passing *passing) {
         struct disposal *disposal = agent->context->disposal;
 
-        /* At once, so that agents cannot first collect, and then let go of, more than the disposal takes. */
-        if (passing->fd >= 0 && descriptor_check(passing->fd) < 0)
+        /* At once, so that agents cannot first collect, and then let go of, more than the disposal takes. Only sockets have
+         * an identity. */
+        if (passing->fd >= 0 && descriptor_identity(passing->fd, &agent->passing_cookie) < 0)
                 disposal_close(disposal, steal_fd(&passing->fd));
 
         if (agent->passing.passed != WIRE_PASSED_NONE) {
@@ -293,6 +294,7 @@ enum agent_need agent_next(struct agent *agent, struct agent_unit *ret) {
 
         ret->list = wire_parser_list(&agent->parser, wire_buffer_head(&agent->input));
         ret->passing = take_passing(agent, ret->size);
+        ret->cookie = agent->passing_cookie;
         return AGENT_NEEDS_WORK;
 }
 

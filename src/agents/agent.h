@@ -50,6 +50,7 @@ enum agent_need {
 struct agent_unit {
         struct wire_list list;       /* for the byte: of the request that it belongs to */
         struct wire_passing passing; /* the descriptor with it; whoever keeps the descriptor takes it out */
+        uint64_t cookie;             /* identifies its socket */
         size_t size;                 /* bytes in the input, including those of the request */
 };
 
@@ -67,6 +68,7 @@ struct agent {
          * none here, it was not a socket. */
         struct wire_passing passing;
         size_t passing_end;
+        uint64_t passing_cookie;
         bool input_ended;
 
         struct wire_buffer output; /* the part of an answer that is not sent yet */

@@ -51,6 +51,7 @@ enum refusal {
         REFUSAL_UNWANTED,
         REFUSAL_MISSING,
         REFUSAL_NO_SOCKET,
+        REFUSAL_OTHERS,
         REFUSAL_DECLINED,
         REFUSAL_EXHAUSTED,
 };
@@ -68,6 +69,8 @@ static const struct {
                 " asked to save a connection, but sent no descriptor", "" },
         [REFUSAL_NO_SOCKET] = { EVENT_DESCRIPTOR_REFUSED, STATUS_FAIL,
                 " sent a descriptor that is not a socket: refused", "" },
+        [REFUSAL_OTHERS] = { EVENT_DESCRIPTOR_REFUSED, STATUS_FAIL,
+                " sent a connection that another user has parked: refused", "" },
         [REFUSAL_DECLINED] = { EVENT_EXHAUSTED, STATUS_FAIL,
                 ": too many descriptors that are not sockets are still being closed", "" },
         [REFUSAL_EXHAUSTED] = { EVENT_EXHAUSTED, STATUS_FAIL, ": ", "" },
@@ -183,6 +186,7 @@ static int save_binding(struct exchange *exchange) {
         const struct wire_list *list = &exchange->unit->list;
         struct binding_details details = {
                 .uid = scope_of(exchange),
+                .saved_by = exchange->agent->uid,
                 .destination = wire_list_value(list, 2),
                 .property = wire_list_value(list, 3),
                 .endpoint = wire_list_value(list, 4),
@@ -219,6 +223,7 @@ static int save(struct exchange *exchange, bool with_binding) {
                 .endpoint = exchange->label,
                 .property = wire_list_value(&exchange->unit->list, exchange->request->label + 1),
                 .farewell = option_of(exchange),
+                .cookie = exchange->unit->cookie,
                 .fd = passing->fd,
         };
         int r;
@@ -252,6 +257,8 @@ static int save(struct exchange *exchange, bool with_binding) {
         r = with_binding ? save_binding(exchange) : 0;
         if (r >= 0)
                 r = custody_save(server->custody, &details);
+        if (r == -EEXIST)
+                return refuse(exchange, REFUSAL_OTHERS, "");
         if (r < 0)
                 return refuse(exchange, REFUSAL_EXHAUSTED, strerror(-r));
         (void) steal_fd(&passing->fd);

@@ -4,13 +4,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-int descriptor_check(int fd) {
-        socklen_t size = sizeof(int);
-        int type;
-
-        return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 ? -errno : 0;
-}
-
 int descriptor_identity(int fd, uint64_t *ret) {
         socklen_t size = sizeof(*ret);
 

@@ -112,6 +112,7 @@ static void count_departure(struct statistics_counters *total, enum departure wh
                 [DEPARTURE_EXPIRED] = &total->connections_expired,
                 [DEPARTURE_LIMIT] = &total->connections_evicted,
                 [DEPARTURE_FLUSHED] = &total->connections_flushed,
+                [DEPARTURE_REPLACED] = &total->connections_replaced,
         };
 
         (*counters[why])++;
@@ -125,7 +126,11 @@ bool custody_let_go(struct custody *custody) {
                         return false;
 
                 count_departure(&custody->statistics->total, (enum departure) connection->departure);
-                farewells_say(&custody->farewells, connection);
+                /* The peer of one that was replaced is parked on. */
+                if (connection->departure == DEPARTURE_REPLACED)
+                        farewells_skip(&custody->farewells, connection);
+                else
+                        farewells_say(&custody->farewells, connection);
         }
 
         return true;
