@@ -317,6 +317,11 @@ static int on_find(struct exchange *exchange) {
         if (handover.data && !slice_equal(handover, SLICE("inline")))
                 return refuse_malformed(exchange);
 
+        if (!user_may_send(agent->context->users, agent->user)) {
+                hand_over_failed(exchange, -ETOOMANYREFS);
+                return answer_refused(exchange, STATUS_FAIL);
+        }
+
         connection = by_destination
                 ? cache_find_destination(server->cache, uid, exchange->label, now_us, &properties[0])
                 : cache_find_endpoint(server->cache, uid, exchange->label, now_us);

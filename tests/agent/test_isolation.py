@@ -121,3 +121,21 @@ def test_what_was_not_taken_stays_its_users(daemon):
     assert bob.find_endp("label").status == FAIL
     with alice.find_endp("label") as found:
         assert found.identity == connection.identity
+
+
+@pytest.mark.parametrize("share", ["no", "yes"])
+@pytest.mark.parametrize("mine, theirs", USERS)
+def test_a_socket_is_one_users(start, connections, share, mine, theirs):
+    """Who has a copy of a socket that another user has parked cannot park it as well, not even where users share."""
+    daemon = start(share_between_users=share)
+    owner, stranger = daemon.agent("native", uid=mine), daemon.agent("native", uid=theirs)
+    connection = connections()
+    assert owner.save_endp(600, "label", "mine", connection.fd) == OK
+    for save in (stranger.save_endp, stranger.save_endp_inline):
+        assert save(600, "label", "theirs", connection.fd) == FAIL
+    assert stranger.save(600, "label", "", "label", "theirs", connection.fd) == FAIL
+    daemon.wait_line(f"of user {theirs} sent a connection that another user has parked")
+    with owner.find_endp_inline("label") as found:
+        assert found.identity == connection.identity and found.properties == (b"mine",)
+    owner.in_step()
+    assert stranger.save_endp(600, "label", "theirs", connection.fd) == OK

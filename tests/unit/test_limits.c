@@ -17,8 +17,10 @@ TEST(test_fits) {
                                 assert_true(limits.connections >= 1);
                                 assert_true(limits.agents >= 1);
                                 assert_true(limits.leaving >= 1);
-                                assert_true(
-                                        limits.connections + 2 * limits.agents + limits.leaving + 32 <= n);
+                                assert_true(limits.in_flight >= 1);
+                                assert_true(limits.connections + 2 * limits.agents + limits.leaving +
+                                                limits.in_flight + 32 <=
+                                        n);
                                 if (wishes[i] > 0)
                                         assert_true(limits.connections <= wishes[i]);
                                 if (wishes[j] > 0)
