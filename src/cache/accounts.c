@@ -76,7 +76,7 @@ static int account_new(struct accounts *accounts, uid_t uid, struct account **re
         return 0;
 }
 
-static void account_free(struct accounts *accounts, struct account *account) {
+void account_free(struct accounts *accounts, struct account *account) {
         assert(!account->agents);
 
         if (accounts->recent == account)
@@ -89,7 +89,7 @@ static void account_free(struct accounts *accounts, struct account *account) {
         free(account);
 }
 
-int accounts_hold(struct accounts *accounts, uid_t uid, struct account **ret) {
+int accounts_look_up(struct accounts *accounts, uid_t uid, struct account **ret) {
         struct account *account = accounts_find(accounts, uid);
         int r;
 
@@ -102,11 +102,6 @@ int accounts_hold(struct accounts *accounts, uid_t uid, struct account **ret) {
         account->n_holders++;
         *ret = account;
         return 0;
-}
-
-void account_release(struct accounts *accounts, struct account *account) {
-        if (--account->n_holders == 0)
-                account_free(accounts, account);
 }
 
 struct account *accounts_most(const struct accounts *accounts, enum account_kind kind) {

@@ -49,11 +49,27 @@ void accounts_deinit(struct accounts *accounts);
 /* Return the account of a user, NULL if there is none. */
 struct account *accounts_find(struct accounts *accounts, uid_t uid);
 
+/* The slow parts of the next two. */
+int accounts_look_up(struct accounts *accounts, uid_t uid, struct account **ret);
+_cold_ void account_free(struct accounts *accounts, struct account *account);
+
 /* Find or make the account of a user, and keep it until account_release(). Returns -ENOMEM. */
-int accounts_hold(struct accounts *accounts, uid_t uid, struct account **ret);
+static inline int accounts_hold(struct accounts *accounts, uid_t uid, struct account **ret) {
+        struct account *account = accounts->recent;
+
+        if (!account || account->uid != uid)
+                return accounts_look_up(accounts, uid, ret);
+
+        account->n_holders++;
+        *ret = account;
+        return 0;
+}
 
 /* An account is freed when nobody keeps it and it holds nothing. */
-void account_release(struct accounts *accounts, struct account *account);
+static inline void account_release(struct accounts *accounts, struct account *account) {
+        if (--account->n_holders == 0)
+                account_free(accounts, account);
+}
 
 static inline uint64_t account_held(const struct account *account, enum account_kind kind) {
         return ~account->by_held[kind].key;

@@ -292,6 +292,8 @@ static struct connection *lend(struct cache *cache, struct label *endpoint, uint
                 connection_unpark(cache, connection);
                 if (connection->deadline.at_us > now_us) {
                         deadline_prefetch(&connection->deadline);
+                        if (connection->has_socket)
+                                table_prefetch(&cache->sockets, &connection->by_socket);
                         __builtin_prefetch(connection->bytes);
                         connection->state = CONNECTION_LENT;
                         cache->counts.lent++;

@@ -63,7 +63,8 @@ void heap_add(struct heap *heap, struct heap_item *item, uint64_t key) {
 
         item->key = key;
         put(heap, heap->n++, item);
-        heap_sift(heap, item);
+        if (heap->n > 1)
+                heap_sift(heap, item);
 }
 
 void heap_remove(struct heap *heap, struct heap_item *item) {
