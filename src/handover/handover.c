@@ -324,6 +324,7 @@ static int take_connection(struct taking *taking, int fd) {
         bytes = record->bytes;
         (void) index_next_connection(&bytes, &connection);
         connection.details.fd = fd;
+        connection.details.cookie = cookie;
         return custody_save(taking->handover->custody, &connection.details);
 }
 

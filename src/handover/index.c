@@ -204,6 +204,8 @@ bool index_next_binding(struct slice *rest, struct binding_details *ret) {
         ret->deadline_us = take_u64(rest);
         ret->ttl_us = take_u64(rest);
         ret->uid = take_u32(rest);
+        /* Where users share it is nobody's, until somebody renews it. */
+        ret->saved_by = ret->uid;
         ret->destination = take_string(rest);
         ret->property = take_string(rest);
         ret->endpoint = take_string(rest);

@@ -38,7 +38,7 @@ static const struct {
         struct {
                 const char *number; /* in the report */
                 const char *labels; /* or NULL */
-        } samples[4];
+        } samples[5];
 } families[] = {
         { "scached_agents", KIND_GAUGE, NULL, "Connected agents.", { { "agents", NULL } } },
         { "scached_connections", KIND_GAUGE, NULL,
@@ -71,6 +71,7 @@ static const struct {
                 { { "connections_expired", "reason=\"expired\"" },
                         { "connections_evicted", "reason=\"evicted\"" },
                         { "connections_flushed", "reason=\"flushed\"" },
+                        { "connections_replaced", "reason=\"replaced\"" },
                         { "connections_dead", "reason=\"dead\"" } } },
         { "scached_connections_returned", KIND_COUNTER, NULL,
                 "Connections that were found, but not taken by the agent.",

@@ -8,7 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
-#include <systemd/sd-event.h>
+#include <unistd.h>
 
 #include "agents/agents.h"
 #include "agents/server.h"
@@ -22,10 +22,8 @@
 #define REST_US (UINT64_C(100) * USEC_PER_MSEC)
 
 struct listener {
-        struct listeners *all;
         int fd;
         enum dialect dialect;
-        sd_event_source *source;
 };
 
 struct listeners {
@@ -38,17 +36,18 @@ struct listeners {
         struct listener listeners[];
 };
 
-static void set_enabled(struct listeners *listeners, int enabled) {
-        for (size_t i = 0; i < listeners->n_listeners; i++)
-                (void) sd_event_source_set_enabled(listeners->listeners[i].source, enabled);
-}
-
 static void on_rest_timer(void *userdata) {
-        set_enabled(userdata, SD_EVENT_ON);
+        struct listeners *listeners = userdata;
+
+        for (size_t i = 0; i < listeners->n_listeners; i++)
+                (void) loop_modify(listeners->server->loop, listeners->listeners[i].fd, LOOP_LISTENER,
+                        &listeners->listeners[i], EPOLLIN);
 }
 
 static void rest(struct listeners *listeners) {
-        set_enabled(listeners, SD_EVENT_OFF);
+        for (size_t i = 0; i < listeners->n_listeners; i++)
+                (void) loop_modify(listeners->server->loop, listeners->listeners[i].fd, LOOP_LISTENER,
+                        &listeners->listeners[i], 0);
         loop_timer_set(&listeners->rest_timer, usec_add(clock_now(CLOCK_BOOTTIME), REST_US));
 }
 
@@ -72,31 +71,32 @@ static void make_room(struct listeners *listeners, int error) {
                 rest(listeners);
 }
 
-static int on_agent(_unused_ sd_event_source *source, int fd, _unused_ uint32_t events, void *userdata) {
-        struct listener *listener = userdata;
-        struct server *server = listener->all->server;
+/* One agent a round from each socket, after those that are connected were served: however many connect, each of the others
+ * waits for no more than that. */
+static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
+        struct listeners *listeners = userdata;
+        struct listener *listener = object;
+        struct server *server = listeners->server;
         int agent_fd, r;
 
-        agent_fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        agent_fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
         if (agent_fd < 0) {
                 if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-                        make_room(listener->all, -errno);
-                return 0;
+                        make_room(listeners, -errno);
+                return;
         }
 
-        listener->all->made_room = false;
-        r = agents_add(listener->all->agents, agent_fd, listener->dialect);
+        listeners->made_room = false;
+        r = agents_add(listeners->agents, agent_fd, listener->dialect);
         if (r < 0 && r != -EPIPE && r != -ECONNRESET)
                 journal_say(
                         server->journal, ACCEPT_FAILED, NULL, "Could not serve an agent: %s.", strerror(-r));
-        return 0;
 }
 
 static int listener_init(struct listener *listener, struct listeners *all, int fd, enum dialect dialect) {
         static const int off = 0;
         int flags, r;
 
-        listener->all = all;
         listener->dialect = dialect;
 
         /* Only we accept on it, and an agent may be gone before we do. */
@@ -108,8 +108,7 @@ static int listener_init(struct listener *listener, struct listeners *all, int f
         if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &off, sizeof(off)) < 0)
                 return -errno;
 
-        r = sd_event_add_io(
-                loop_event(all->server->loop), &listener->source, fd, EPOLLIN, on_agent, listener);
+        r = loop_add(all->server->loop, fd, LOOP_LISTENER, listener, EPOLLIN);
         if (r < 0)
                 return r;
 
@@ -138,6 +137,7 @@ int listeners_new(struct listeners **ret, struct server *server, struct agents *
         listeners->agents = agents;
         listeners->disposal = disposal;
 
+        loop_on_ready(server->loop, LOOP_LISTENER, on_ready, listeners);
         r = loop_timer_init(&listeners->rest_timer, server->loop, on_rest_timer, listeners);
 
         for (size_t i = 0; i < passed->n_sockets && r >= 0; i++) {
@@ -178,7 +178,7 @@ struct listeners *listeners_free(struct listeners *listeners) {
 
         loop_timer_release(&listeners->rest_timer);
         for (size_t i = 0; i < listeners->n_listeners; i++) {
-                sd_event_source_disable_unref(listeners->listeners[i].source);
+                loop_remove(listeners->server->loop, listeners->listeners[i].fd, &listeners->listeners[i]);
                 disposal_close(listeners->disposal, 0, DISPOSAL_SOCKET, listeners->listeners[i].fd);
         }
         free(listeners);

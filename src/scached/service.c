@@ -175,9 +175,9 @@ static void note_limits(struct service *service) {
         service->bindings_let_go = counts->bindings_let_go;
         journal_say(service->server.journal, LIMIT_REACHED, NULL,
                 "Cache limit reached (%" PRIu64 " connection%s, %" PRIu64 " binding%s, %" PRIu64
-                " bytes): evicting the entries that expire first.",
+                " bytes): evicting the entries of user %u that expire first.",
                 counts->connections, plural(counts->connections), counts->bindings, plural(counts->bindings),
-                counts->bytes);
+                counts->bytes, cache_gave_way(service->server.cache));
 }
 
 /* What waits to be closed takes the room of what is parked, and a reserve. */
@@ -257,7 +257,8 @@ static int apply_settings(struct service *service, struct settings *settings) {
                 return r;
 
         service->limits = limits;
-        agents_set_limit(service->agents, limits.agents);
+        agents_set_limits(service->agents,
+                &(struct agents_limits){ limits.agents, settings->agent_memory_limit, limits.in_flight });
         cache_set_limits(server->cache, &cache_limits);
         set_watchdog(service, settings->daemon_timeout_us);
         if (settings != server->settings)

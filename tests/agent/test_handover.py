@@ -189,6 +189,7 @@ def test_bindings_alone(manager, start, dialect):
 
 
 def test_the_same_socket_saved_twice(manager, start, dialect):
+    """It is parked once, by its last save, also when the next process has it."""
     daemon = start()
     agent = daemon.agent(dialect)
     with_copy = Connection()
@@ -197,9 +198,12 @@ def test_the_same_socket_saved_twice(manager, start, dialect):
     agent.park("one", "last")
     daemon = restart(daemon, manager)
     agent = daemon.agent(dialect)
-    for label, prop in (("one", b"one"), ("two", b"two"), ("one", b"one"), ("one", b"last")):
-        with agent.find_endp(label) as found:
+    assert agent.find_endp("two").status == FAIL
+    assert agent.save_endp(600, "one", "again", with_copy.fd) == OK
+    for prop in (b"last", b"again"):
+        with agent.find_endp("one") as found:
             assert (found.status, found.properties) == (OK, (prop,))
+    assert agent.find_endp("one").status == FAIL
     with_copy.close()
 
 

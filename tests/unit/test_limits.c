@@ -18,10 +18,12 @@ TEST(test_fits) {
                                 assert_true(limits.connections >= 1);
                                 assert_true(limits.agents >= 1);
                                 assert_true(limits.leaving >= 1);
+                                assert_true(limits.in_flight >= 1);
                                 assert_true(limits.closing >= 1);
                                 /* From 1,024 on, there is room for all that a message brings, too. */
                                 assert_true(limits.connections + 2 * limits.agents + limits.leaving +
-                                                limits.closing + (n >= 1024 ? 253 : 0) + 32 <=
+                                                limits.in_flight + limits.closing + (n >= 1024 ? 253 : 0) +
+                                                32 <=
                                         n);
                                 if (wishes[i] > 0)
                                         assert_true(limits.connections <= wishes[i]);
