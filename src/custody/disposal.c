@@ -231,10 +231,14 @@ static void told(struct disposal *disposal, struct connection *connection, const
         connection_free(connection);
 }
 
+/* The time for what is looked at each round and comes to some milliseconds: this clock costs a tenth of the others. */
+static uint64_t coarse_now(void) {
+        return clock_now(CLOCK_MONOTONIC_COARSE);
+}
+
 /* Have a batch started in a while, unless it is earlier already. */
 static void gather(struct disposal *disposal, uint64_t while_us) {
-        disposal->gathering_until_us =
-                MIN(disposal->gathering_until_us, usec_add(loop_now(disposal->loop), while_us));
+        disposal->gathering_until_us = MIN(disposal->gathering_until_us, usec_add(coarse_now(), while_us));
 }
 
 /* A batch is done, or its worker has died over it. */
@@ -457,7 +461,7 @@ uint64_t disposal_work(struct disposal *disposal) {
         if (disposal->n_waiting == 0)
                 return USEC_INFINITY;
 
-        now_us = loop_now(disposal->loop);
+        now_us = coarse_now();
         if (now_us >= disposal->look_at_us && !is_in_place(disposal)) {
                 disposal->look_at_us = usec_add(now_us, LOOK_US);
                 look_at_children(disposal);
