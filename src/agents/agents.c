@@ -71,6 +71,9 @@ _cold_ static void drop(struct agents *agents, struct agent *agent) {
         account_discharge(agents->users.accounts, agent->user->account, ACCOUNT_AGENTS, 1);
         loop_remove(agents->server->loop, agent->fd, agent);
         agent_free(agent);
+        if (!TAILQ_EMPTY(&agents->users.alone) && !loop_timer_is_set(&agents->handing_timer))
+                loop_timer_set(&agents->handing_timer,
+                        usec_add(loop_now(agents->server->loop), agents->handing_check_us));
 }
 
 static uint64_t busy_until(const struct agents *agents, const struct agent *agent) {
@@ -289,7 +292,7 @@ static void on_busy_timer(void *userdata) {
 static void on_handing_timer(void *userdata) {
         struct agents *agents = userdata;
         struct agent *agent, *last = TAILQ_LAST(&agents->by_handing, agent_list);
-        bool is_news = false;
+        bool is_alone = users_sweep(&agents->users), is_news = false;
 
         for (unsigned i = 0; i < HANDING_CHECKS && (agent = TAILQ_FIRST(&agents->by_handing)); i++) {
                 agent_check_handed(agent);
@@ -305,7 +308,7 @@ static void on_handing_timer(void *userdata) {
 
         agents->handing_check_us =
                 is_news ? HANDING_CHECK_US : MIN(2 * agents->handing_check_us, HANDING_CHECK_MAX_US);
-        if (!TAILQ_EMPTY(&agents->by_handing))
+        if (!TAILQ_EMPTY(&agents->by_handing) || is_alone)
                 loop_timer_set(&agents->handing_timer,
                         usec_add(clock_now(CLOCK_BOOTTIME), agents->handing_check_us));
 }
@@ -319,7 +322,8 @@ int agents_new(struct agents **ret, struct server *server, struct disposal *disp
                 return -ENOMEM;
 
         agents->server = server;
-        agents->users = (struct users){ .accounts = cache_accounts(server->cache), .disposal = disposal };
+        agents->handing_check_us = HANDING_CHECK_US;
+        users_init(&agents->users, cache_accounts(server->cache), disposal);
         agents->context =
                 (struct agent_context){ server->journal, server->custody, disposal, &agents->users };
         TAILQ_INIT(&agents->all);

@@ -16,7 +16,7 @@
 static bool is_in_flight(const struct flight *flight) {
         int unread;
 
-        return ioctl(flight->fd, SIOCOUTQ, &unread) < 0 || unread > 0;
+        return ioctl(flight->fd, SIOCOUTQ, &unread) == 0 && unread > 0;
 }
 
 /* All that was sent has arrived, or is not to be counted any more. */
@@ -24,12 +24,18 @@ static void land(struct users *users, struct user *user, struct flight *flight) 
         TAILQ_REMOVE(&user->flights, flight, siblings);
         account_discharge(users->accounts, user->account, ACCOUNT_IN_FLIGHT, flight->n);
         flight->n = 0;
-        if (!flight->is_alone)
+        if (!flight->alone)
                 return;
 
+        TAILQ_REMOVE(&users->alone, flight, by_alone);
         disposal_close(users->disposal, user->account->uid, DISPOSAL_SOCKET, flight->fd);
         free(flight);
         user_release(users, user);
+}
+
+void users_init(struct users *users, struct accounts *accounts, struct disposal *disposal) {
+        *users = (struct users){ .accounts = accounts, .disposal = disposal };
+        TAILQ_INIT(&users->alone);
 }
 
 int users_hold(struct users *users, uid_t uid, struct user **ret) {
@@ -54,7 +60,6 @@ int users_hold(struct users *users, uid_t uid, struct user **ret) {
                 TAILQ_INIT(&user->by_activity);
                 TAILQ_INIT(&user->by_memory);
                 TAILQ_INIT(&user->flights);
-                LIST_INSERT_HEAD(&users->all, user, siblings);
                 account->agents = user;
         }
 
@@ -69,7 +74,6 @@ void user_release(struct users *users, struct user *user) {
         if (--user->n_holders > 0)
                 return;
 
-        LIST_REMOVE(user, siblings);
         account->agents = NULL;
         account_release(users->accounts, account);
         free(user);
@@ -135,7 +139,7 @@ void user_sent(struct users *users, struct user *user, struct flight *flight, in
 }
 
 bool user_ends(struct users *users, struct user *user, struct flight *flight) {
-        struct flight *alone, *first;
+        struct flight *alone;
 
         if (flight->n == 0)
                 return true;
@@ -144,34 +148,36 @@ bool user_ends(struct users *users, struct user *user, struct flight *flight) {
                 return true;
         }
 
-        /* Each that comes makes those before it be looked at. */
-        first = TAILQ_FIRST(&user->flights);
-        if (first != flight && first->is_alone && !is_in_flight(first))
-                land(users, user, first);
-
         alone = malloc(sizeof(*alone));
         if (!alone) {
                 land(users, user, flight);
                 return true;
         }
 
-        *alone = (struct flight){ .fd = flight->fd, .n = flight->n, .is_alone = true };
+        *alone = (struct flight){ .fd = flight->fd, .n = flight->n, .alone = user };
         TAILQ_REMOVE(&user->flights, flight, siblings);
         TAILQ_INSERT_TAIL(&user->flights, alone, siblings);
+        TAILQ_INSERT_TAIL(&users->alone, alone, by_alone);
         user->n_holders++;
         return false;
 }
 
-void users_end(struct users *users) {
-        struct user *user, *next;
+bool users_sweep(struct users *users) {
+        struct flight *flight;
 
-        for (user = LIST_FIRST(&users->all); user; user = next) {
-                struct flight *flight, *after;
-
-                next = LIST_NEXT(user, siblings);
-                for (flight = TAILQ_FIRST(&user->flights); flight; flight = after) {
-                        after = TAILQ_NEXT(flight, siblings);
-                        land(users, user, flight);
+        for (unsigned i = 0; i < LOOKS_MAX && (flight = TAILQ_FIRST(&users->alone)); i++)
+                if (!is_in_flight(flight)) {
+                        land(users, flight->alone, flight);
+                } else {
+                        TAILQ_REMOVE(&users->alone, flight, by_alone);
+                        TAILQ_INSERT_TAIL(&users->alone, flight, by_alone);
                 }
-        }
+        return !TAILQ_EMPTY(&users->alone);
+}
+
+void users_end(struct users *users) {
+        struct flight *flight;
+
+        while ((flight = TAILQ_FIRST(&users->alone)))
+                land(users, flight->alone, flight);
 }

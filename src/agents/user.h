@@ -24,12 +24,12 @@ TAILQ_HEAD(flight_list, flight);
 struct flight {
         int fd; /* the agent's socket */
         uint32_t n;
-        bool is_alone; /* the agent was disconnected */
+        struct user *alone; /* of this user, whose agent was disconnected */
         TAILQ_ENTRY(flight) siblings;
+        TAILQ_ENTRY(flight) by_alone;
 };
 
 struct user {
-        LIST_ENTRY(user) siblings;
         struct account *account;
         unsigned n_holders;
         struct agent_list by_activity; /* who has said nothing for longest is first */
@@ -42,8 +42,11 @@ struct users {
         struct accounts *accounts;
         struct disposal *disposal; /* for sockets that are kept no longer */
         uint64_t in_flight_max;    /* 0: no limit */
-        LIST_HEAD(, user) all;
+        struct flight_list alone;  /* of agents that were disconnected */
 };
+
+/* Initialise. ACCOUNTS and DISPOSAL must outlive it. */
+void users_init(struct users *users, struct accounts *accounts, struct disposal *disposal);
 
 /* Find or make the user with this id, and keep it until user_release(). Returns -ENOMEM. */
 int users_hold(struct users *users, uid_t uid, struct user **ret);
@@ -59,9 +62,12 @@ bool user_may_send(struct users *users, struct user *user);
 /* A descriptor was sent to the agent with this socket. */
 void user_sent(struct users *users, struct user *user, struct flight *flight, int fd);
 
-/* The agent is to be disconnected, and its socket is shut down. Returns whether its socket may be closed; if not, it is kept here for as long as the
- * descriptors that were sent have not arrived. */
+/* The agent is to be disconnected, and its socket was shut down. Returns whether that may be closed; if not, it is kept here
+ * until the descriptors that were sent have arrived. */
 bool user_ends(struct users *users, struct user *user, struct flight *flight);
+
+/* Look at some of the sockets that are kept. Returns whether any are left. */
+bool users_sweep(struct users *users);
 
 /* Close all sockets that are kept, and count nothing more. */
 void users_end(struct users *users);

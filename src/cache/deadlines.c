@@ -18,9 +18,16 @@ _Static_assert(sizeof(struct queue_key) == sizeof(void *) + sizeof(uint64_t), "n
 struct deadline_queue {
         struct table_entry by_key;
         struct queue_key key;
-        struct heap_item by_first; /* in the heap of its set, while not empty */
+        struct heap_item by_first; /* in the heap of its set */
         TAILQ_HEAD(deadline_entries, deadline) entries;
 };
+
+/* The key of what has no entry: it is behind all that have one. */
+#define KEY_NONE UINT64_MAX
+
+static uint64_t key_of(const struct deadline *deadline) {
+        return deadline ? MIN(deadline->at_us, KEY_NONE - 1) : KEY_NONE;
+}
 
 static struct deadline_queue *queue_of(struct heap_item *item) {
         return item ? CONTAINER_OF(item, struct deadline_queue, by_first) : NULL;
@@ -34,7 +41,7 @@ static void queue_free(struct deadline_queue *queue) {
         struct deadline_set *set = queue->key.set;
 
         table_remove(&set->all->queues, &queue->by_key);
-        set->n_queues--;
+        heap_remove(&set->queues, &queue->by_first);
         free(queue);
 }
 
@@ -45,7 +52,7 @@ static bool queue_matches(const struct table_entry *entry, const void *key) {
         return queue->key.set == k->set && queue->key.ttl_us == k->ttl_us;
 }
 
-/* The queue for a time to live, with a place in the heap reserved for it. */
+/* The queue for a time to live. */
 static int queue_get(struct deadline_set *set, uint64_t ttl_us, struct deadline_queue **ret) {
         const struct queue_key key = { set, ttl_us };
         struct deadline_queue *queue, *recent = set->recent;
@@ -63,7 +70,7 @@ static int queue_get(struct deadline_set *set, uint64_t ttl_us, struct deadline_
         if (entry) {
                 queue = CONTAINER_OF(entry, struct deadline_queue, by_key);
         } else {
-                r = heap_reserve(&set->queues, set->n_queues + 1);
+                r = heap_reserve(&set->queues, set->queues.n + 1);
                 if (r < 0)
                         return r;
 
@@ -73,7 +80,7 @@ static int queue_get(struct deadline_set *set, uint64_t ttl_us, struct deadline_
                 queue->key = key;
                 TAILQ_INIT(&queue->entries);
                 table_add(&set->all->queues, &queue->by_key, hash);
-                set->n_queues++;
+                heap_add(&set->queues, &queue->by_first, KEY_NONE);
         }
 
         set->recent = queue;
@@ -90,8 +97,6 @@ int deadlines_init(struct deadlines *deadlines, const struct siphash_key *key) {
 }
 
 void deadlines_deinit(struct deadlines *deadlines) {
-        assert(deadlines->n_sets == 0);
-
         heap_deinit(&deadlines->sets);
         table_deinit(&deadlines->queues);
 }
@@ -99,12 +104,12 @@ void deadlines_deinit(struct deadlines *deadlines) {
 int deadline_set_init(struct deadline_set *set, struct deadlines *deadlines) {
         int r;
 
-        r = heap_reserve(&deadlines->sets, deadlines->n_sets + 1);
+        r = heap_reserve(&deadlines->sets, deadlines->sets.n + 1);
         if (r < 0)
                 return r;
 
-        deadlines->n_sets++;
         *set = (struct deadline_set){ .all = deadlines };
+        heap_add(&deadlines->sets, &set->by_first, KEY_NONE);
         return 0;
 }
 
@@ -112,25 +117,23 @@ void deadline_set_deinit(struct deadline_set *set) {
         if (set->recent)
                 queue_free(set->recent);
         heap_deinit(&set->queues);
-        set->all->n_sets--;
+        heap_remove(&set->all->sets, &set->by_first);
 }
 
-/* A set had its first entry at the first place of a queue, or has it there now, or has one more or less. */
-static void note_first(struct deadline_set *set, bool was_empty) {
-        const struct heap_item *first = heap_first(&set->queues);
+/* A queue has another first entry, or none any more. */
+static void note_first(struct deadline_queue *queue) {
+        struct deadline_set *set = queue->key.set;
+        uint64_t key;
 
-        if (was_empty)
-                heap_add(&set->all->sets, &set->by_first, first->key);
-        else if (!first)
-                heap_remove(&set->all->sets, &set->by_first);
-        else if (first->key != set->by_first.key)
-                heap_set(&set->all->sets, &set->by_first, first->key);
+        heap_set(&set->queues, &queue->by_first, key_of(TAILQ_FIRST(&queue->entries)));
+        key = heap_first(&set->queues)->key;
+        if (key != set->by_first.key)
+                heap_set(&set->all->sets, &set->by_first, key);
 }
 
 int deadlines_add(struct deadline_set *set, struct deadline *deadline, uint64_t ttl_us, uint64_t at_us) {
         struct deadline_queue *queue;
         struct deadline *before;
-        bool was_empty;
         int r;
 
         r = queue_get(set, ttl_us, &queue);
@@ -150,40 +153,28 @@ int deadlines_add(struct deadline_set *set, struct deadline *deadline, uint64_t 
                 return 0;
         }
 
-        was_empty = set->queues.n == 0;
-        if (TAILQ_EMPTY(&queue->entries))
-                heap_add(&set->queues, &queue->by_first, at_us);
-        else
-                heap_set(&set->queues, &queue->by_first, at_us);
         TAILQ_INSERT_HEAD(&queue->entries, deadline, siblings);
-        note_first(set, was_empty);
+        note_first(queue);
         return 0;
 }
 
 void deadlines_remove(struct deadline *deadline) {
         struct deadline_queue *queue = deadline->queue;
-        struct deadline_set *set;
         bool was_first;
 
         if (!queue)
                 return;
 
-        set = queue->key.set;
         was_first = TAILQ_FIRST(&queue->entries) == deadline;
         TAILQ_REMOVE(&queue->entries, deadline, siblings);
         deadline->queue = NULL;
         if (!was_first)
                 return;
 
-        if (!TAILQ_EMPTY(&queue->entries)) {
-                heap_set(&set->queues, &queue->by_first, TAILQ_FIRST(&queue->entries)->at_us);
-        } else {
-                /* The one used last is kept for the next entry, which likely has the same time to live. */
-                heap_remove(&set->queues, &queue->by_first);
-                if (queue != set->recent)
-                        queue_free(queue);
-        }
-        note_first(set, false);
+        note_first(queue);
+        /* The one used last is kept for the next entry, which likely has the same time to live. */
+        if (TAILQ_EMPTY(&queue->entries) && queue != queue->key.set->recent)
+                queue_free(queue);
 }
 
 struct deadline *deadline_set_first(const struct deadline_set *set) {

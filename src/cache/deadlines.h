@@ -26,8 +26,7 @@ struct deadline {
 
 /* All sets. */
 struct deadlines {
-        struct heap sets;    /* those that are not empty */
-        size_t n_sets;       /* all */
+        struct heap sets;    /* those that are empty last */
         struct table queues; /* by set and time to live */
         const struct siphash_key *key;
 };
@@ -35,9 +34,8 @@ struct deadlines {
 /* The entries of one user. */
 struct deadline_set {
         struct deadlines *all;
-        struct heap_item by_first; /* in `sets`, while not empty */
-        struct heap queues;        /* those that are not empty */
-        size_t n_queues;           /* all */
+        struct heap_item by_first; /* in `sets` */
+        struct heap queues;        /* the one that is empty, if there is one, last */
         struct deadline_queue *recent;
 };
 
