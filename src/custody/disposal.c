@@ -108,8 +108,8 @@ static int start_spawner(struct disposal *disposal) {
         return 0;
 }
 
-static void say_word(int channel, int word) {
-        (void) send(channel, &word, sizeof(word), MSG_DONTWAIT | MSG_NOSIGNAL);
+static bool say_word(int channel, int word) {
+        return send(channel, &word, sizeof(word), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(word);
 }
 
 static struct queue_list *bucket_of(struct disposal *disposal, uid_t uid) {
@@ -267,8 +267,8 @@ static void end_batch(struct disposal *disposal, unsigned i) {
                 queue_free(disposal, queue);
 }
 
-/* Hand a batch of a queue to a worker. */
-static void start_batch(struct disposal *disposal, struct queue *queue) {
+/* Hand a batch of a queue to a worker. Returns false if it cannot be told now. */
+static bool start_batch(struct disposal *disposal, struct queue *queue) {
         struct batch *batch = disposal->batches;
         unsigned i;
         uint32_t n;
@@ -291,11 +291,16 @@ static void start_batch(struct disposal *disposal, struct queue *queue) {
         if (is_in_place(disposal)) {
                 worker_do(&disposal->jobs[i]);
                 end_batch(disposal, i);
-                return;
+                return true;
+        }
+
+        if (!say_word(disposal->working[0], (int) i)) {
+                end_batch(disposal, i);
+                return false;
         }
 
         disposal->n_idle--;
-        say_word(disposal->working[0], (int) i);
+        return true;
 }
 
 static void do_in_place(struct disposal *disposal, const struct entry *entry) {
@@ -395,11 +400,10 @@ static void look_at_children(struct disposal *disposal) {
         while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
                 on_death(disposal, pid);
 
-        if (disposal->n_idle > IDLE_MAX) {
+        if (disposal->n_idle > IDLE_MAX && say_word(disposal->working[0], WORKER_STOP)) {
                 disposal->n_idle--;
                 disposal->n_workers--;
                 disposal->n_stopping++;
-                say_word(disposal->working[0], WORKER_STOP);
         }
 }
 
@@ -449,9 +453,10 @@ static bool has_worker(struct disposal *disposal) {
                 disposal->not_before_us = usec_add(now_us, LOOK_US);
                 return false;
         }
-        disposal->is_starting = true;
+        disposal->is_starting = say_word(disposal->spawning[0], WORKER_START);
         disposal->starting_us = now_us;
-        say_word(disposal->spawning[0], WORKER_START);
+        if (!disposal->is_starting)
+                disposal->not_before_us = usec_add(now_us, LOOK_US);
         return false;
 }
 
@@ -472,8 +477,9 @@ uint64_t disposal_work(struct disposal *disposal) {
 
         disposal->is_urgent = false;
         disposal->gathering_until_us = USEC_INFINITY;
-        while (!TAILQ_EMPTY(&disposal->by_turn) && has_worker(disposal))
-                start_batch(disposal, TAILQ_FIRST(&disposal->by_turn));
+        while (!TAILQ_EMPTY(&disposal->by_turn) && has_worker(disposal) &&
+                start_batch(disposal, TAILQ_FIRST(&disposal->by_turn)))
+                ;
         disposal->lacks_worker = !TAILQ_EMPTY(&disposal->by_turn);
         return LOOK_US;
 }

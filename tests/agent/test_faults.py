@@ -164,10 +164,11 @@ def test_each_call_fails_in_turn(manager, tmp_path, name, error):
     daemon = start(manager, plan, connection_cache_size_limit=2)
     bystander = daemon.agent("postfix")
     bystander.in_step()
+    at_start = daemon.count_fds()
     if name != "realloc":  # what only grows is grown from here on
         everything(daemon, [])
         drain(bystander)
-    at_start = daemon.count_fds()
+    daemon.wait_open_fds(at_start)
 
     for n in range(MOST_CALLS):
         connections: list[Connection] = []
