@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: one agent: bytes in, bytes out, and its place in an exchange */
 #pragma once
 
@@ -52,7 +53,6 @@ enum agent_need {
 struct agent_unit {
         struct wire_list list;       /* for the byte: of the request that it belongs to */
         struct wire_passing passing; /* the descriptor with it; whoever keeps the descriptor takes it out */
-        uint64_t cookie;             /* identifies its socket */
         size_t size;                 /* bytes in the input, including those of the request */
 };
 
@@ -71,7 +71,6 @@ struct agent {
          * none here, it was not a socket. */
         struct wire_passing passing;
         size_t passing_end;
-        uint64_t passing_cookie;
         bool input_ended;
 
         struct wire_buffer output; /* the part of an answer that is not sent yet */
@@ -83,12 +82,14 @@ struct agent {
         bool handed_is_lost;       /* the agent went away without it */
         struct flight flight;      /* all that were sent and may not have arrived */
 
-        bool is_served; /* its first list was processed */
+        bool is_looking; /* the lookups of the delivery at hand have all missed so far */
+        bool is_served;  /* its first list was processed */
 
         /* For the set of all agents. */
         bool is_queued;
         bool is_busy;
         bool is_handing;
+        bool is_held;
         uint32_t events;
         uint64_t busy_since_us;
         size_t memory; /* of its buffers, as it is on the account of its user */
@@ -98,6 +99,7 @@ struct agent {
         TAILQ_ENTRY(agent) by_turn;
         TAILQ_ENTRY(agent) by_busy;
         TAILQ_ENTRY(agent) by_handing;
+        TAILQ_ENTRY(agent) by_held;
 };
 
 /* Serve the agent at the other end of a socket, and greet it. Takes the socket, even if it fails. A list has at most
@@ -107,6 +109,9 @@ int agent_new(struct agent **ret, const struct agent_context *context, int fd, e
 
 /* Close the socket. A connection on its way to the agent goes back to the cache if the agent did not receive it. */
 struct agent *agent_free(struct agent *agent);
+
+/* Return whether it may send more: too many descriptors that its user has passed may still wait to be closed. */
+bool agent_may_send(const struct agent *agent);
 
 /* Read once. Returns negative errno if the agent must be disconnected. */
 int agent_receive(struct agent *agent);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: the set of connected agents, and the order of their turns; their number is in the statistics */
 #pragma once
 
@@ -10,7 +11,7 @@ struct agents;
 struct disposal;
 struct server;
 
-/* Make an empty set. SERVER, from which requests are served, and DISPOSAL, for unexpected descriptors, must outlive it.
+/* Make an empty set. SERVER, from which requests are served, and DISPOSAL, for descriptors to close, must outlive it.
  * Returns negative errno. */
 int agents_new(struct agents **ret, struct server *server, struct disposal *disposal);
 
@@ -36,3 +37,6 @@ struct agents_limits {
 
 /* Set the limits. Agents above them are disconnected later: when the next one connects, or has its turn. */
 void agents_set_limits(struct agents *agents, const struct agents_limits *limits);
+
+/* Have the new ipc_timeout apply to agents that are in the middle of an exchange. */
+void agents_reschedule(struct agents *agents);

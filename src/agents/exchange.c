@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agents/exchange.h"
 
 #include <errno.h>
@@ -51,8 +52,8 @@ enum refusal {
         REFUSAL_UNWANTED,
         REFUSAL_MISSING,
         REFUSAL_NO_SOCKET,
+        REFUSAL_NO_STREAM,
         REFUSAL_OTHERS,
-        REFUSAL_DECLINED,
         REFUSAL_EXHAUSTED,
 };
 
@@ -69,10 +70,11 @@ static const struct {
                 " asked to save a connection, but sent no descriptor", "" },
         [REFUSAL_NO_SOCKET] = { EVENT_DESCRIPTOR_REFUSED, STATUS_FAIL,
                 " sent a descriptor that is not a socket: refused", "" },
+        [REFUSAL_NO_STREAM] = { EVENT_DESCRIPTOR_REFUSED, STATUS_FAIL,
+                " sent a socket that is not a stream of TCP or AF_UNIX, and so not a connection: refused",
+                "" },
         [REFUSAL_OTHERS] = { EVENT_DESCRIPTOR_REFUSED, STATUS_FAIL,
                 " sent a connection that another user has parked: refused", "" },
-        [REFUSAL_DECLINED] = { EVENT_EXHAUSTED, STATUS_FAIL,
-                ": too many descriptors that are not sockets are still being closed", "" },
         [REFUSAL_EXHAUSTED] = { EVENT_EXHAUSTED, STATUS_FAIL, ": ", "" },
 };
 
@@ -137,7 +139,7 @@ _cold_ static int refuse(struct exchange *exchange, enum refusal why, const char
                 refusals[why].event == EVENT_EXHAUSTED ? "Could not save a connection for agent" : "Agent",
                 (int) agent->pid, agent->uid, refusals[why].before, detail, refusals[why].after);
 
-        /* For whoever asks next. Where descriptors were declined, what is parked cannot help. */
+        /* For whoever asks next. */
         if (why == REFUSAL_EXHAUSTED)
                 (void) custody_make_room(exchange->server->custody);
         return answer_refused(exchange, refusals[why].status);
@@ -223,7 +225,6 @@ static int save(struct exchange *exchange, bool with_binding) {
                 .endpoint = exchange->label,
                 .property = wire_list_value(&exchange->unit->list, exchange->request->label + 1),
                 .farewell = option_of(exchange),
-                .cookie = exchange->unit->cookie,
                 .fd = passing->fd,
         };
         int r;
@@ -238,14 +239,13 @@ static int save(struct exchange *exchange, bool with_binding) {
                 return refuse(exchange, REFUSAL_UNWANTED, "");
         case WIRE_PASSED_LOST:
                 return refuse(exchange, REFUSAL_EXHAUSTED, strerror(EMFILE));
-        case WIRE_PASSED_DECLINED:
-                return refuse(exchange, REFUSAL_DECLINED, "");
         case WIRE_PASSED_ONE:
                 break;
         }
 
-        if (passing->fd < 0)
-                return refuse(exchange, REFUSAL_NO_SOCKET, "");
+        r = descriptor_check(&server->descriptors, passing->fd, &details.cookie);
+        if (r < 0)
+                return refuse(exchange, r == -EPROTOTYPE ? REFUSAL_NO_STREAM : REFUSAL_NO_SOCKET, "");
 
         details.ttl_us = exchange->ttl_us;
         details.deadline_us = usec_add(loop_now(server->loop), exchange->ttl_us);
@@ -328,6 +328,8 @@ static int on_find(struct exchange *exchange) {
         *(by_destination             ? connection ? &total->destination_hits : &total->destination_misses
                         : connection ? &total->endpoint_hits
                                      : &total->endpoint_misses) += 1;
+        total->deliveries_reused += connection != NULL;
+        agent->is_looking = !connection;
         trace(exchange, connection ? "found" : "not found");
         if (!connection) {
                 (void) answer(exchange, STATUS_FAIL, properties, false);
@@ -453,12 +455,21 @@ int exchange_unit(struct server *server, struct agent *agent, struct agent_unit 
                 return control_request(server, agent, list);
 
         exchange.request = request_from_name(wire_list_value(list, 0));
+        if (!exchange.request && agent->dialect == DIALECT_NATIVE &&
+                control_is_for_agents(wire_list_value(list, 0)))
+                return control_request(server, agent, list);
         if (!exchange.request)
                 return refuse(&exchange, REFUSAL_UNKNOWN, printable(wire_list_value(list, 0)).text);
         if (!exchange.request->is_well_formed(list))
                 return refuse_malformed(&exchange);
 
         exchange.label = wire_list_value(list, exchange.request->label);
+        /* A delivery looks for its destination, and where that misses, for one endpoint after the other: these lookups are one
+         * reuse or one miss. */
+        if (agent->is_looking && exchange.request != &find_endpoint) {
+                server->statistics.total.deliveries_missed++;
+                agent->is_looking = false;
+        }
         if (has_passed && !exchange.request->takes_descriptor)
                 return refuse(&exchange, REFUSAL_UNWANTED, "");
         return exchange.request->handle(&exchange);

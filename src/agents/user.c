@@ -1,10 +1,10 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agents/user.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 
 #include "base/cleanup.h"
 
@@ -26,13 +26,13 @@ static void land(struct users *users, struct user *user, struct flight *flight) 
                 return;
 
         TAILQ_REMOVE(&users->alone, flight, by_alone);
-        (void) close(flight->fd);
+        disposal_close(users->disposal, user->account->uid, DISPOSAL_SOCKET, flight->fd);
         free(flight);
         user_release(users, user);
 }
 
-void users_init(struct users *users, struct accounts *accounts) {
-        *users = (struct users){ .accounts = accounts };
+void users_init(struct users *users, struct accounts *accounts, struct disposal *disposal) {
+        *users = (struct users){ .accounts = accounts, .disposal = disposal };
         TAILQ_INIT(&users->alone);
 }
 
@@ -152,7 +152,6 @@ bool user_ends(struct users *users, struct user *user, struct flight *flight) {
                 return true;
         }
 
-        (void) shutdown(flight->fd, SHUT_RDWR);
         *alone = (struct flight){ .fd = flight->fd, .n = flight->n, .alone = user };
         TAILQ_REMOVE(&user->flights, flight, siblings);
         TAILQ_INSERT_TAIL(&user->flights, alone, siblings);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: the agents of each user, and the descriptors that are on their way to them */
 #pragma once
 
@@ -7,6 +8,7 @@
 #include <sys/types.h>
 
 #include "cache/accounts.h"
+#include "custody/disposal.h"
 
 /* A descriptor that was sent counts against our limit on open files until the agent has read it, or has closed its socket:
  * whoever asks and never reads would use the limit up for everybody (ETOOMANYREFS). So they are counted by user, also those
@@ -37,12 +39,13 @@ struct user {
 /* All users that have agents. */
 struct users {
         struct accounts *accounts;
+        struct disposal *disposal;
         uint64_t in_flight_max;   /* 0: no limit */
         struct flight_list alone; /* of agents that were disconnected */
 };
 
-/* Initialise. ACCOUNTS must outlive it. */
-void users_init(struct users *users, struct accounts *accounts);
+/* Initialise. ACCOUNTS and DISPOSAL must outlive it. */
+void users_init(struct users *users, struct accounts *accounts, struct disposal *disposal);
 
 /* Find or make the user with this id, and keep it until user_release(). Returns -ENOMEM. */
 int users_hold(struct users *users, uid_t uid, struct user **ret);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* cache: an account for each user: how much of everything that is limited the user holds, and which user holds most */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* cache: a heap: which of many is first, at a cost that hardly grows with them */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* daemon: every kind of line in the journal, with the message id of its catalog entry */
 #pragma once
 
@@ -34,6 +35,7 @@
         EVENT(PARTED, "8f7d487e1c744df1a271b24f29725a5b", LOG_INFO, false)                \
         EVENT(TAKEN_OVER, "94d1a86bd38b4d38a6fea1587c671b56", LOG_INFO, false)            \
         EVENT(INDEX_REFUSED, "db896ac73da7400aac4b5b82705c22b4", LOG_WARNING, false)      \
+        EVENT(LINES_LOST, "c4d331dd6d8e4c088c8e433054a45f5a", LOG_WARNING, false)         \
         EVENT(TRACE, "f451ddb27dc34d59adad38f0dde118ab", LOG_DEBUG, false)
 
 enum event {

@@ -1,18 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/journal.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
-
-/* CODE_FILE= and the like are given by our own callers. */
-#define SD_JOURNAL_SUPPRESS_LOCATION
-#include <systemd/sd-journal.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "daemon/datagram.h"
+
+/* The journal's own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL). */
+#define JOURNAL_SOCKET "/run/systemd/journal/socket"
 
 #define LINE_MAX_BYTES  2048
 #define FIELD_MAX_BYTES 512
@@ -31,7 +35,7 @@ static const struct {
         int priority;
         bool limited;
 } kinds[_EVENT_MAX] = {
-#define EVENT(name, id, priority, limited) [EVENT_##name] = { "MESSAGE_ID=" id, priority, limited },
+#define EVENT(name, id, priority, limited) [EVENT_##name] = { id, priority, limited },
         EVENTS(EVENT)
 #undef EVENT
 };
@@ -41,6 +45,8 @@ struct journal {
         bool native; /* standard error goes to the journal, so fields can */
         char *statistics_identifier;
         int facility;
+        struct datagram datagram; /* to the journal, if `native` */
+        uint64_t n_lost;          /* lines that were not written since the last one that was */
         struct {
                 uint64_t since_us;
                 unsigned n;
@@ -68,6 +74,7 @@ int journal_new(struct journal **ret, bool verbose) {
 
         journal->verbose = verbose;
         journal->native = stderr_is_journal();
+        datagram_init(&journal->datagram, JOURNAL_SOCKET);
         r = journal_set_identity(journal, IDENTIFIER, LOG_MAIL);
         if (r < 0) {
                 journal_free(journal);
@@ -82,6 +89,7 @@ struct journal *journal_free(struct journal *journal) {
         if (!journal)
                 return NULL;
 
+        datagram_release(&journal->datagram);
         free(journal->statistics_identifier);
         free(journal);
         return NULL;
@@ -126,62 +134,112 @@ static bool admit(struct journal *journal, enum event event, uint64_t *ret_suppr
         return true;
 }
 
+/* A line as the journal takes it: NAME=VALUE and a line break for each field, or, as a value may hold line breaks, NAME, a line
+ * break, the size of the value in 64 bits, little-endian, the value, and a line break. */
 struct fields {
-        struct iovec iov[FIELDS_MAX];
-        int n;
-        char text[FIELDS_MAX][FIELD_MAX_BYTES];
+        char data[FIELDS_MAX * FIELD_MAX_BYTES + LINE_MAX_BYTES];
+        size_t size;
 };
 
-static void _printf_(2, 3) add_field(struct fields *fields, const char *format, ...) {
-        char *text = fields->text[fields->n];
-        va_list ap;
-        int size;
+static void add_field(struct fields *fields, const char *name, struct slice value) {
+        uint64_t size = htole64(value.size);
+        char *p = fields->data + fields->size;
 
-        va_start(ap, format);
-        size = vsnprintf(text, FIELD_MAX_BYTES, format, ap);
-        va_end(ap);
-        if (size > 0)
-                fields->iov[fields->n++] =
-                        (struct iovec){ text, MIN((size_t) size, (size_t) FIELD_MAX_BYTES - 1) };
+        if (sizeof(fields->data) - fields->size < strlen(name) + 1 + sizeof(size) + value.size + 1)
+                return;
+
+        p = mempcpy(p, name, strlen(name));
+        if (memchr(value.data, '\n', value.size)) {
+                *p++ = '\n';
+                p = mempcpy(p, &size, sizeof(size));
+        } else
+                *p++ = '=';
+        p = mempcpy(p, value.data, value.size);
+        *p++ = '\n';
+        fields->size = (size_t) (p - fields->data);
 }
 
-static void send_fields(const struct journal *journal, enum event event,
-        const struct journal_subject *subject, const struct journal_place *place, const char *message) {
-        struct fields fields = {};
+static void add_text(struct fields *fields, const char *name, const char *value) {
+        add_field(fields, name, slice_of(value));
+}
 
-        add_field(&fields, "%s", kinds[event].message_id);
-        add_field(&fields, "PRIORITY=%i", kinds[event].priority);
-        add_field(&fields, "SYSLOG_FACILITY=%i", LOG_FAC(journal->facility));
-        add_field(&fields, "SYSLOG_IDENTIFIER=%s",
+static void add_number(struct fields *fields, const char *name, intmax_t value) {
+        char text[sizeof("-9223372036854775808")];
+
+        (void) snprintf(text, sizeof(text), "%" PRIdMAX, value);
+        add_text(fields, name, text);
+}
+
+static int send_fields(struct journal *journal, enum event event, const struct journal_subject *subject,
+        const struct journal_place *place, const char *message) {
+        struct fields fields = {};
+        struct iovec iov;
+
+        add_text(&fields, "MESSAGE", message);
+        add_text(&fields, "MESSAGE_ID", kinds[event].message_id);
+        add_number(&fields, "PRIORITY", kinds[event].priority);
+        add_number(&fields, "SYSLOG_FACILITY", LOG_FAC(journal->facility));
+        add_text(&fields, "SYSLOG_IDENTIFIER",
                 event == EVENT_STATISTICS ? journal->statistics_identifier : IDENTIFIER);
-        add_field(&fields, "CODE_FILE=%s", place->file);
-        add_field(&fields, "CODE_LINE=%i", place->line);
-        add_field(&fields, "CODE_FUNC=%s", place->function);
+        add_text(&fields, "CODE_FILE", place->file);
+        add_number(&fields, "CODE_LINE", place->line);
+        add_text(&fields, "CODE_FUNC", place->function);
         if (subject && subject->dialect) {
-                add_field(&fields, "SCACHED_DIALECT=%s", subject->dialect);
-                add_field(&fields, "SCACHED_AGENT_PID=%" PRIdMAX, (intmax_t) subject->pid);
-                add_field(&fields, "SCACHED_AGENT_UID=%" PRIuMAX, (uintmax_t) subject->uid);
+                add_text(&fields, "SCACHED_DIALECT", subject->dialect);
+                add_number(&fields, "SCACHED_AGENT_PID", subject->pid);
+                add_number(&fields, "SCACHED_AGENT_UID", subject->uid);
         }
         if (subject && subject->label.data)
-                add_field(&fields, "SCACHED_LABEL=%.*s",
-                        (int) MIN(subject->label.size, (size_t) FIELD_MAX_BYTES), subject->label.data);
-        fields.iov[fields.n++] = (struct iovec){ (char *) message, strlen(message) };
+                add_field(&fields, "SCACHED_LABEL",
+                        (struct slice){
+                                subject->label.data, MIN(subject->label.size, (size_t) FIELD_MAX_BYTES) });
 
-        (void) sd_journal_sendv(fields.iov, fields.n);
+        iov = (struct iovec){ fields.data, fields.size };
+        return datagram_send(&journal->datagram, &iov, 1, NULL, 0);
 }
 
 /* For people, or for a log that knows no priorities. */
-static void print(enum event event, const char *message) {
+static int print(enum event event, const char *message) {
+        struct pollfd room = { STDERR_FILENO, POLLOUT, 0 };
         int priority = kinds[event].priority;
         const char *severity = priority <= LOG_ERR ? "error: " : priority <= LOG_WARNING ? "warning: " : "";
+        char line[LINE_MAX_BYTES + 64];
+        int n;
 
-        (void) dprintf(STDERR_FILENO, IDENTIFIER ": %s%s\n", severity, message);
+        n = snprintf(line, sizeof(line), IDENTIFIER ": %s%s\n", severity, message);
+        /* A pipe has room for a line of this length if it is ready at all (pipe(7), PIPE_BUF). */
+        if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT))
+                return -EAGAIN;
+        return write(STDERR_FILENO, line, (size_t) MAX(n, 0)) < 0 ? -errno : 0;
+}
+
+static int put(struct journal *journal, enum event event, const struct journal_subject *subject,
+        const struct journal_place *place, const char *message) {
+        return journal->native ? send_fields(journal, event, subject, place, message)
+                               : print(event, message);
+}
+
+/* Write a line without waiting. What is not taken is counted, and told as soon as something is taken again. */
+static void put_or_count(struct journal *journal, enum event event, const struct journal_subject *subject,
+        const struct journal_place *place, const char *message) {
+        if (journal->n_lost > 0) {
+                const struct journal_place here = { __FILE__, __LINE__, __func__ };
+                char text[LINE_MAX_BYTES];
+
+                (void) snprintf(text, sizeof(text),
+                        "%" PRIu64 " line%s not written: the journal did not read.", journal->n_lost,
+                        journal->n_lost == 1 ? " was" : "s were");
+                if (put(journal, EVENT_LINES_LOST, NULL, &here, text) >= 0)
+                        journal->n_lost = 0;
+        }
+
+        if (journal->n_lost > 0 || put(journal, event, subject, place, message) < 0)
+                journal->n_lost++;
 }
 
 void journal_write(struct journal *journal, enum event event, const struct journal_subject *subject,
         struct journal_place place, const char *format, ...) {
-        char line[LINE_MAX_BYTES] = "MESSAGE=";
-        char *message = line + strlen(line);
+        char message[LINE_MAX_BYTES];
         uint64_t suppressed;
         size_t size;
         va_list ap;
@@ -190,16 +248,13 @@ void journal_write(struct journal *journal, enum event event, const struct journ
                 return;
 
         va_start(ap, format);
-        (void) vsnprintf(message, sizeof(line) - (size_t) (message - line), format, ap);
+        (void) vsnprintf(message, sizeof(message), format, ap);
         va_end(ap);
 
-        size = strlen(line);
+        size = strlen(message);
         if (suppressed > 0)
-                (void) snprintf(line + size, sizeof(line) - size, " (%" PRIu64 " similar lines suppressed)",
-                        suppressed);
+                (void) snprintf(message + size, sizeof(message) - size,
+                        " (%" PRIu64 " similar lines suppressed)", suppressed);
 
-        if (journal->native)
-                send_fields(journal, event, subject, &place, line);
-        else
-                print(event, message);
+        put_or_count(journal, event, subject, &place, message);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* daemon: the event loop: connections, agents and listening sockets in one epoll set, in front of sd-event */
 #pragma once
 
@@ -5,8 +6,8 @@
 #include <systemd/sd-event.h>
 
 /* An exchange is a few system calls, so each one counts: they are in an epoll set of our own, which needs no memory but the
- * kernel's. Timers, signals and the watchdog belong to sd-event; its descriptor is a member of our set, and costs nothing
- * while they have no event. */
+ * kernel's. Timers and signals belong to sd-event; its descriptor is a member of our set, and costs nothing while they have no
+ * event. */
 
 struct loop;
 
@@ -15,6 +16,7 @@ struct loop;
 enum loop_kind {
         LOOP_CONNECTION,
         LOOP_AGENT,
+        LOOP_DISPOSAL,
         LOOP_LISTENER,
         _LOOP_KIND_MAX,
 };

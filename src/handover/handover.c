@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "handover/handover.h"
 
 #include <errno.h>
@@ -6,7 +7,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -110,7 +110,7 @@ static void put_connection(struct index_writer *writer, const struct connection 
         };
         int r;
 
-        r = descriptor_identity(connection->fd, &record.cookie);
+        r = descriptor_identify(connection->fd, &record.cookie);
         if (r < 0)
                 writer->error = r;
         index_put_connection(writer, &record);
@@ -182,24 +182,24 @@ static size_t parcels_allowed(void) {
 }
 
 /* Parcels are not to be polled: nobody is at their other end. */
-static int store(int index_fd, const int parcels[], size_t n_parcels) {
+static int store(struct notify *notify, int index_fd, const int parcels[], size_t n_parcels) {
         int r;
 
-        r = sd_pid_notify_with_fds(0, false, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_INDEX, &index_fd, 1);
-        if (r > 0 && n_parcels > 0)
-                r = sd_pid_notify_with_fds(0, false, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_PARCEL, parcels,
-                        (unsigned) n_parcels);
-        if (r <= 0)
-                return r < 0 ? r : -ENOTCONN;
-
-        /* If it does not get round to it in time there is no telling what it has stored, so nothing is undone. */
-        (void) sd_notify_barrier(false, BARRIER_US);
-        return 0;
+        r = n_parcels > 0
+                ? notify_say(notify, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_PARCEL, parcels, n_parcels)
+                : 0;
+        /* The index comes last: without it, parcels that were stored are worth nothing. */
+        if (r >= 0)
+                r = notify_say(notify, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_INDEX, &index_fd, 1);
+        if (r >= 0)
+                r = notify_settle(notify, BARRIER_US);
+        return r;
 }
 
-static void close_parcels(const int parcels[], size_t n) {
+/* Where the service manager has not taken them, ours are the last copies, with all that is in them. */
+static void close_parcels(struct disposal *disposal, const int parcels[], size_t n) {
         for (size_t i = 0; i < n; i++)
-                (void) close(parcels[i]);
+                disposal_close(disposal, 0, DISPOSAL_SOCKET, parcels[i]);
 }
 
 /* Store what is in the inventory. RET_KEPT is how many connections are out of our hands after that. */
@@ -217,8 +217,8 @@ static int save(const struct handover *handover, struct inventory *inventory, si
         n_parcels = parcels_pack(
                 inventory->fds, inventory->n_connections, parcels, parcels_allowed(), inventory->packed);
         index_fd = make_index(handover->statistics, inventory);
-        r = index_fd < 0 ? index_fd : store(index_fd, parcels, n_parcels);
-        close_parcels(parcels, n_parcels);
+        r = index_fd < 0 ? index_fd : store(handover->notify, index_fd, parcels, n_parcels);
+        close_parcels(handover->disposal, parcels, n_parcels);
         if (r < 0)
                 return r;
 
@@ -236,7 +236,7 @@ void handover_save(const struct handover *handover) {
         size_t n_kept;
         int r;
 
-        if (!getenv("NOTIFY_SOCKET") || counts->connections + counts->bindings == 0)
+        if (!notify_is_heard(handover->notify) || counts->connections + counts->bindings == 0)
                 return;
 
         r = save(handover, &inventory, &n_kept);
@@ -312,7 +312,7 @@ static int take_connection(struct taking *taking, int fd) {
         uint64_t cookie;
         int r;
 
-        r = descriptor_identity(fd, &cookie);
+        r = descriptor_identify(fd, &cookie);
         if (r < 0)
                 return r;
 
@@ -332,7 +332,7 @@ static void on_descriptor(void *userdata, int fd) {
         struct taking *taking = userdata;
 
         if (take_connection(taking, fd) < 0) {
-                descriptor_close(fd);
+                disposal_close(taking->handover->disposal, 0, DISPOSAL_PASSED, fd);
                 taking->n_closed++;
         } else
                 taking->n_taken++;
@@ -343,8 +343,11 @@ static void on_descriptor(void *userdata, int fd) {
 static void after_descriptors(void *userdata) {
         struct taking *taking = userdata;
 
+        custody_hurry(taking->handover->custody, true);
         while (custody_let_go(taking->handover->custody))
                 ;
+        custody_hurry(taking->handover->custody, false);
+        disposal_settle(taking->handover->disposal);
 }
 
 static int take_bindings(struct cache *cache, const struct index *index, size_t *ret_taken) {
@@ -414,8 +417,8 @@ void handover_take(const struct handover *handover, struct passed *passed) {
                 return;
 
         /* First of all, so that whatever comes next, nothing of this is ever seen again. */
-        (void) sd_notify(false, "FDSTOREREMOVE=1\nFDNAME=" PASSED_INDEX);
-        (void) sd_notify(false, "FDSTOREREMOVE=1\nFDNAME=" PASSED_PARCEL);
+        (void) notify_say(handover->notify, "FDSTOREREMOVE=1\nFDNAME=" PASSED_INDEX, NULL, 0);
+        (void) notify_say(handover->notify, "FDSTOREREMOVE=1\nFDNAME=" PASSED_PARCEL, NULL, 0);
 
         r = passed->index_fd < 0 ? -ENODATA : map_index(passed->index_fd, &bytes);
         if (r >= 0)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* handover: passes everything parked through the service manager from one process of the daemon to the next */
 #pragma once
 
@@ -5,6 +6,7 @@
 #include "custody/statistics.h"
 #include "custody/watch.h"
 #include "daemon/journal.h"
+#include "daemon/notify.h"
 
 struct passed;
 
@@ -12,8 +14,10 @@ struct passed;
 struct handover {
         struct cache *cache;
         struct custody *custody;
+        struct disposal *disposal;
         struct statistics *statistics;
         struct journal *journal;
+        struct notify *notify;
 };
 
 /* Store everything parked, and the statistics, in the service manager for the next process. Connections that are stored

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -64,6 +65,10 @@ static const struct {
                         { "destination_misses", "kind=\"destination\",result=\"miss\"" },
                         { "endpoint_hits", "kind=\"endpoint\",result=\"hit\"" },
                         { "endpoint_misses", "kind=\"endpoint\",result=\"miss\"" } } },
+        { "scached_deliveries", KIND_COUNTER, NULL,
+                "Deliveries by the result of all their lookups: one reuse or one miss each.",
+                { { "deliveries_reused", "result=\"reused\"" },
+                        { "deliveries_missed", "result=\"missed\"" } } },
         { "scached_connections_saved", KIND_COUNTER, NULL, "Connections that were parked.",
                 { { "connections_saved", NULL } } },
         { "scached_connections_departed", KIND_COUNTER, NULL,

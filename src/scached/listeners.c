@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "scached/listeners.h"
 
 #include <errno.h>
@@ -7,13 +8,12 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
-#include <unistd.h>
 
 #include "agents/agents.h"
 #include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "custody/descriptor.h"
+#include "custody/disposal.h"
 #include "daemon/timer.h"
 #include "handover/passed.h"
 
@@ -28,6 +28,7 @@ struct listener {
 struct listeners {
         struct server *server;
         struct agents *agents;
+        struct disposal *disposal;
         struct loop_timer rest_timer;
         bool made_room; /* and nobody has come in since */
         size_t n_listeners;
@@ -123,8 +124,8 @@ static const char *objection(int fd, enum dialect dialect) {
         return NULL;
 }
 
-int listeners_new(
-        struct listeners **ret, struct server *server, struct agents *agents, struct passed *passed) {
+int listeners_new(struct listeners **ret, struct server *server, struct agents *agents,
+        struct disposal *disposal, struct passed *passed) {
         struct listeners *listeners;
         int r;
 
@@ -133,6 +134,7 @@ int listeners_new(
                 return -ENOMEM;
         listeners->server = server;
         listeners->agents = agents;
+        listeners->disposal = disposal;
 
         loop_on_ready(server->loop, LOOP_LISTENER, on_ready, listeners);
         r = loop_timer_init(&listeners->rest_timer, server->loop, on_rest_timer, listeners);
@@ -146,7 +148,7 @@ int listeners_new(
                         journal_say(server->journal, SOCKET_UNKNOWN, NULL,
                                 "Closed the socket \"%s\" that was passed at the start: %s.", socket->name,
                                 why);
-                        descriptor_close(steal_fd(&socket->fd));
+                        disposal_close(disposal, 0, DISPOSAL_SOCKET, steal_fd(&socket->fd));
                         continue;
                 }
 
@@ -176,7 +178,7 @@ struct listeners *listeners_free(struct listeners *listeners) {
         loop_timer_release(&listeners->rest_timer);
         for (size_t i = 0; i < listeners->n_listeners; i++) {
                 loop_remove(listeners->server->loop, listeners->listeners[i].fd, &listeners->listeners[i]);
-                (void) close(listeners->listeners[i].fd);
+                disposal_close(listeners->disposal, 0, DISPOSAL_SOCKET, listeners->listeners[i].fd);
         }
         free(listeners);
         return NULL;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "scached/service.h"
 
 #include <errno.h>
@@ -7,7 +8,6 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sysexits.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "agents/agents.h"
@@ -17,6 +17,7 @@
 #include "base/printable.h"
 #include "custody/disposal.h"
 #include "daemon/limits.h"
+#include "daemon/notify.h"
 #include "daemon/timer.h"
 #include "handover/handover.h"
 #include "handover/passed.h"
@@ -37,7 +38,9 @@ struct service {
         struct server server;
         const struct service_options *options;
         struct passed *passed;
+        struct notify *notify;
         struct disposal *disposal;
+        struct limits limits;
         struct agents *agents;
         struct status status;
         struct listeners *listeners; /* NULL while leaving */
@@ -46,8 +49,9 @@ struct service {
         struct loop_timer statistics_timer;
         struct loop_timer idle_timer;
         struct loop_timer leaving_timer;
-        uint64_t idle_since_us; /* 0 while there is something to stay for */
-        time_t limit_told_for;  /* which interval of the statistics */
+        uint64_t idle_since_us;  /* 0 while there is something to stay for */
+        uint64_t reported_at_us; /* when the last interval of the statistics ended */
+        time_t limit_told_for;   /* which interval of the statistics */
         uint64_t bindings_let_go;
         bool expiry_is_behind;
         bool is_leaving;
@@ -91,7 +95,8 @@ _cold_ static void leave(struct service *service, const char *why) {
                 return;
 
         journal_say(service->server.journal, LEAVING, NULL, "Exiting: %s.", why);
-        (void) sd_notify(false, "STOPPING=1\nSTATUS=Exiting.");
+        (void) notify_say(service->notify, "STOPPING=1", NULL, 0);
+        notify_status(service->notify, "Exiting.");
         service->is_leaving = true;
         service->listeners = listeners_free(service->listeners);
         loop_timer_set(&service->leaving_timer, usec_add(clock_now(CLOCK_BOOTTIME), LEAVING_TIME_US));
@@ -104,7 +109,7 @@ static void on_leaving_timer(void *userdata) {
 }
 
 static void note_idle(struct service *service) {
-        uint64_t max_idle_us = service->server.settings->max_idle_us;
+        uint64_t max_idle_us = service->server.settings->max_idle_us, at_us;
 
         if (max_idle_us == 0 || !is_idle(service)) {
                 service->idle_since_us = 0;
@@ -113,8 +118,11 @@ static void note_idle(struct service *service) {
 
         if (service->idle_since_us == 0)
                 service->idle_since_us = loop_now(service->server.loop);
-        if (!loop_timer_is_set(&service->idle_timer))
-                loop_timer_set(&service->idle_timer, usec_add(service->idle_since_us, max_idle_us));
+
+        /* A reload may have made it earlier. When it comes too early, it is set again. */
+        at_us = usec_add(service->idle_since_us, max_idle_us);
+        if (at_us < service->idle_timer.at_us)
+                loop_timer_set(&service->idle_timer, at_us);
 }
 
 static void on_idle_timer(void *userdata) {
@@ -172,6 +180,14 @@ static void note_limits(struct service *service) {
                 counts->bytes, cache_gave_way(service->server.cache));
 }
 
+/* What waits to be closed takes the room of what is parked, and a reserve. */
+static void note_room(struct service *service) {
+        const struct cache_counts *counts = cache_counts(service->server.cache);
+        uint64_t parked = MIN(counts->connections + counts->lent, service->limits.connections);
+
+        disposal_set_room(service->disposal, service->limits.closing + service->limits.connections - parked);
+}
+
 static uint64_t on_round(void *userdata) {
         struct service *service = userdata;
         bool is_behind;
@@ -191,18 +207,21 @@ static uint64_t on_round(void *userdata) {
                 note_idle(service);
         }
 
+        note_room(service);
+        wait_us = MIN(wait_us, disposal_work(service->disposal));
         return is_behind ? 0 : wait_us;
 }
 
 static void set_statistics_timer(struct service *service) {
         loop_timer_set(&service->statistics_timer,
-                usec_add(clock_now(CLOCK_BOOTTIME), service->server.settings->status_update_time_us));
+                usec_add(service->reported_at_us, service->server.settings->status_update_time_us));
 }
 
 static void on_statistics_timer(void *userdata) {
         struct service *service = userdata;
 
         statistics_report(&service->server.statistics, service->server.journal, time(NULL));
+        service->reported_at_us = clock_now(CLOCK_BOOTTIME);
         set_statistics_timer(service);
 }
 
@@ -219,6 +238,12 @@ static int on_leave_signal(
         return 0;
 }
 
+/* Tell the service manager for how long the daemon may be silent, and speak up twice in that time. */
+static void set_watchdog(struct service *service, uint64_t timeout_us) {
+        (void) notify_sayf(service->notify, "WATCHDOG_USEC=%" PRIu64, timeout_us);
+        notify_watchdog(service->notify, timeout_us / 2);
+}
+
 /* Put settings to use, which are the service's from here on; those so far are freed. Returns -ENOMEM; then they stay, and
  * the new ones are still the caller's. */
 static int apply_settings(struct service *service, struct settings *settings) {
@@ -231,12 +256,16 @@ static int apply_settings(struct service *service, struct settings *settings) {
         if (r < 0)
                 return r;
 
+        service->limits = limits;
         agents_set_limits(service->agents,
                 &(struct agents_limits){ limits.agents, settings->agent_memory_limit, limits.in_flight });
         cache_set_limits(server->cache, &cache_limits);
+        set_watchdog(service, settings->daemon_timeout_us);
         if (settings != server->settings)
                 settings_free(server->settings);
         server->settings = settings;
+        agents_reschedule(service->agents);
+        set_statistics_timer(service);
         return 0;
 }
 
@@ -250,7 +279,8 @@ static int on_reload_signal(
         if (service->is_leaving)
                 return 0;
 
-        (void) sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_now(CLOCK_MONOTONIC));
+        (void) notify_sayf(
+                service->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_now(CLOCK_MONOTONIC));
 
         r = service_load_settings(journal, service->options, &settings);
         if (r >= 0)
@@ -262,23 +292,8 @@ static int on_reload_signal(
                 journal_say(journal, SETTINGS_BAD, NULL,
                         "Could not use the new settings, keeping the old ones: %s.", strerror(-r));
 
-        (void) sd_notify(false, "READY=1");
+        (void) notify_say(service->notify, "READY=1", NULL, 0);
         return 0;
-}
-
-/* The service manager is told how long we may be silent, sd-event speaks up in time. */
-static int start_watchdog(struct service *service) {
-        char text[sizeof("18446744073709551615")];
-
-        if (!getenv("NOTIFY_SOCKET") || service->server.settings->daemon_timeout_us == 0)
-                return 0;
-
-        (void) snprintf(text, sizeof(text), "%" PRIu64, service->server.settings->daemon_timeout_us);
-        if (setenv("WATCHDOG_USEC", text, true) < 0)
-                return -errno;
-        (void) unsetenv("WATCHDOG_PID");
-        (void) sd_notifyf(false, "WATCHDOG_USEC=%s", text);
-        return sd_event_set_watchdog(service->event, true);
 }
 
 static int add_signals(struct service *service) {
@@ -318,8 +333,11 @@ static int make_cache(struct service *service) {
         return cache_new(&service->server.cache, &key, &(struct cache_limits){});
 }
 
-static struct handover handover_of(struct server *server) {
-        return (struct handover){ server->cache, server->custody, &server->statistics, server->journal };
+static struct handover handover_of(struct service *service) {
+        struct server *server = &service->server;
+
+        return (struct handover){ server->cache, server->custody, service->disposal, &server->statistics,
+                server->journal, service->notify };
 }
 
 static int start(struct service *service) {
@@ -333,6 +351,11 @@ static int start(struct service *service) {
                 r = sd_event_new(&service->event);
         if (r >= 0)
                 r = loop_new(&server->loop, service->event);
+        /* Before there is much that its processes would have a copy of. */
+        if (r >= 0)
+                r = disposal_new(&service->disposal, server->loop, DISPOSAL_WORKERS_MAX);
+        if (r >= 0)
+                r = notify_new(&service->notify, server->loop);
         if (r >= 0)
                 r = loop_timer_init(&service->expiry_timer, server->loop, on_expiry_timer, service);
         if (r >= 0)
@@ -344,39 +367,36 @@ static int start(struct service *service) {
         if (r >= 0)
                 r = make_cache(service);
         if (r >= 0)
-                r = custody_new(
-                        &server->custody, server->loop, server->cache, &server->statistics, limits.leaving);
-        if (r >= 0)
-                r = disposal_new(&service->disposal);
+                r = custody_new(&server->custody, server->loop, server->cache, &server->statistics,
+                        service->disposal, limits.leaving);
         if (r >= 0)
                 r = agents_new(&service->agents, server, service->disposal);
         if (r >= 0)
-                r = status_init(&service->status, server->loop, server->cache, &server->statistics);
+                r = status_init(
+                        &service->status, server->loop, server->cache, &server->statistics, service->notify);
         if (r >= 0)
                 r = add_signals(service);
-        if (r >= 0)
-                r = start_watchdog(service);
+        service->reported_at_us = clock_now(CLOCK_BOOTTIME);
         if (r >= 0)
                 r = apply_settings(service, server->settings);
         if (r < 0)
                 return r;
 
-        set_statistics_timer(service);
         loop_on_round(server->loop, on_round, service);
         server->statistics.interval_start = time(NULL);
-        handover = handover_of(server);
+        handover = handover_of(service);
         handover_take(&handover, service->passed);
 
         /* Last of all: from here on, agents may be there. */
-        r = listeners_new(&service->listeners, server, service->agents, service->passed);
-        service->passed = passed_free(service->passed);
+        r = listeners_new(&service->listeners, server, service->agents, service->disposal, service->passed);
+        service->passed = passed_free(service->passed, service->disposal);
         return r;
 }
 
 /* All that is parked goes to the next process, or, where there is none or it cannot be kept, gets its farewell. */
 static void part_with_everything(struct service *service) {
         struct server *server = &service->server;
-        const struct handover handover = handover_of(server);
+        const struct handover handover = handover_of(service);
         size_t n_parked = (size_t) cache_counts(server->cache)->connections;
 
         /* The next process goes on with what has been reported. Where there is none, this is the last report. */
@@ -385,7 +405,8 @@ static void part_with_everything(struct service *service) {
                 handover_save(&handover);
         }
 
-        /* What came back from agents at the end may have departed already. */
+        /* What came back from agents at the end may have departed already. Peers get no time to answer. */
+        custody_hurry(server->custody, true);
         do
                 while (custody_let_go(server->custody))
                         ;
@@ -403,7 +424,7 @@ static void part_with_everything(struct service *service) {
 static void stop(struct service *service) {
         struct server *server = &service->server;
 
-        passed_free(service->passed);
+        passed_free(service->passed, service->disposal);
         listeners_free(service->listeners);
         agents_free(service->agents);
 
@@ -419,6 +440,7 @@ static void stop(struct service *service) {
         loop_timer_release(&service->statistics_timer);
         loop_timer_release(&service->idle_timer);
         loop_timer_release(&service->leaving_timer);
+        notify_free(service->notify);
         loop_free(server->loop);
         sd_event_unref(service->event);
         settings_free(server->settings);
@@ -438,7 +460,7 @@ int service_run(struct journal *journal, const struct service_options *options, 
         r = start(&service);
         if (r >= 0) {
                 journal_say(journal, STARTED, NULL, "Serving agents.");
-                (void) sd_notify(false, "READY=1");
+                (void) notify_say(service.notify, "READY=1", NULL, 0);
                 r = loop_run(service.server.loop);
         }
         stop(&service);

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """scachectl's command line: what is given has its effect, or is refused. Nothing is passed over."""
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import pytest
 
 import launch
 from test_scachectl import CONTROL, Tool, one_sentence, options_of
+
+pytestmark = pytest.mark.usefixtures("built")
 
 SERVICE = ("save-endp", "save-dest", "find-endp", "find-dest")
 ARGUMENTS = {"save-endp": ["label"], "save-dest": ["label", "endpoint"], "find-endp": ["label", "--", "true"],

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What a cycle costs the daemon, in figures that do not depend on how busy the machine is: system
 calls, counted by strace, and instructions, counted by valgrind.
 
@@ -137,7 +138,6 @@ def strace_works() -> bool:
 
 
 @pytest.mark.plain_build
-@pytest.mark.plain_start("runs the daemon under strace or valgrind")
 @pytest.mark.parametrize("cycle", CALLS)
 def test_system_calls(make_manager, wrap, cycle):
     counts = []
@@ -167,7 +167,6 @@ def wait_for_table(output: Path) -> Counter[str]:
 
 
 @pytest.mark.plain_build
-@pytest.mark.plain_start("runs the daemon under strace or valgrind")
 @pytest.mark.parametrize("cycle", INSTRUCTIONS)
 def test_instructions(make_manager, wrap, cycle):
     totals = []

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """How the daemon starts, tells of itself, keeps users apart, and leaves."""
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ def test_what_people_read_is_text(manager, where):
     said = os.read(ours, 65536).decode().splitlines()
     os.close(ours)
     file = manager.config / "scached.conf"
-    assert [line.partition(": expected")[0] for line in said] == [
-        f"scached: error: {file}:2: max_idle = soon",
-        f"scached: warning: {file}:1: misspelt = 1: there is no such parameter"]
+    assert len(said) == 2
+    assert said[0].startswith(f"scached: error: {file}:2: max_idle = soon: ")
+    assert said[1].startswith(f"scached: warning: {file}:1: misspelt = 1: ")
 
 
 @pytest.mark.parametrize("name", ["main.cf", "scached.conf"])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The forms of exchange in which a descriptor travels with the request or with the answer.
 
 An agent asks for them explicitly, so they work on every dialect; only the native greeting tells."""
@@ -28,7 +29,7 @@ def agent(daemon, dialect):
 
 
 def test_only_the_native_greeting_tells(daemon):
-    assert daemon.agent("native").extensions == (b"inline", b"save", b"farewell")
+    assert daemon.agent("native").extensions == (b"inline", b"save", b"farewell", b"list", b"flush")
     assert daemon.agent("postfix").extensions == ()
 
 
@@ -116,7 +117,7 @@ def test_two_descriptors_in_one_list(daemon, agent, connections):
     agent.send(request[:10], [one.fd])
     agent.send(request[10:], [two.fd])
     assert agent.read_status() == BAD
-    assert daemon.count_fds() == before
+    daemon.wait_open_fds(before)
     assert agent.find_endp("endpoint").status == FAIL
     agent.in_step()
 
@@ -156,7 +157,7 @@ def test_malformed(daemon, connections, attributes, n_properties, count):
     fds = [connections().fd for _ in range(count)]
     assert agent.request(attributes, fds, n_properties) == BAD
     agent.in_step()
-    assert daemon.count_fds() == before
+    daemon.wait_open_fds(before)
     with agent.find_dest_inline("destination") as found:
         assert found.identity == parked.identity
 

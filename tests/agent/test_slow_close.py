@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Descriptors whose close(2) waits for as long as their sender likes: nobody else does, and there
 can never be many of them."""
 
@@ -20,7 +21,7 @@ from slow_file import SlowFile
 # scached/disposal.h; one more if two come at once for the last place.
 DISPOSAL_MAX = 32
 
-USER = 54321  # nobody's, so that its processes are only ours
+USER = 30000 + os.getpid() % 10000  # nobody's, so that its processes are only ours
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Who holds most, against looking at everybody. */
 
 #include "unit.h"

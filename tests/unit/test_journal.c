@@ -1,26 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Where lines go: to the journal with fields, under which name; or as text for people. */
 
 #include "unit.h"
 
+#include <errno.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "daemon/datagram.h"
 #include "daemon/journal.h"
 
 #define FACILITY_FIELD "SYSLOG_FACILITY=3" /* LOG_DAEMON */
 
-/* The fields of the last line that went to the journal. The program's own takes the place of libsystemd's. */
+/* The last line that went to the journal, and whether the journal takes one. These functions stand in for the room's own. */
 static char fields[8192];
+static size_t fields_size;
+static int taken;
+static unsigned n_told; /* lines that tell of lost ones */
 
-int sd_journal_sendv(const struct iovec *iov, int n);
-int sd_journal_sendv(const struct iovec *iov, int n) {
-        fields[0] = 0;
-        for (int i = 0; i < n; i++) {
-                strncat(fields, iov[i].iov_base, iov[i].iov_len);
-                strcat(fields, "\n");
-        }
+void datagram_init(struct datagram *datagram, const char *path) {
+        *datagram = (struct datagram){ -1, path };
+}
+
+void datagram_release(struct datagram *datagram) {
+        (void) datagram;
+}
+
+int datagram_send(
+        struct datagram *datagram, const struct iovec iov[], size_t n_iov, const int fds[], size_t n_fds) {
+        (void) datagram;
+        (void) fds;
+        assert_int_equal(n_fds, 0);
+        assert_int_equal(n_iov, 1);
+        if (taken < 0)
+                return taken;
+
+        fields_size = iov->iov_len;
+        assert_true(fields_size < sizeof(fields));
+        memcpy(fields, iov->iov_base, fields_size);
+        fields[fields_size] = 0;
+        n_told += strstr(fields, "MESSAGE=3 lines were not written: ") != NULL;
         return 0;
 }
 
@@ -67,6 +87,48 @@ TEST(test_only_statistics_go_under_the_name_of_postfix) {
         }
 }
 
+/* A journal that believes that standard error goes to the real one. */
+static struct journal *native_journal(void) {
+        struct journal *journal;
+        int saved_fd, fd;
+
+        fd = redirect(true, &saved_fd);
+        assert_int_equal(journal_new(&journal, true), 0);
+        (void) dup2(saved_fd, STDERR_FILENO);
+        (void) close(saved_fd);
+        (void) close(fd);
+        return journal;
+}
+
+TEST(test_label_with_line_break_is_one_field) {
+        static const char field[] = "SCACHED_LABEL\n\x11\0\0\0\0\0\0\0a\nMESSAGE=false\nb\n";
+        const struct journal_subject subject = { "native", 1, 2, SLICE("a\nMESSAGE=false\nb") };
+        _cleanup_(journal_freep) struct journal *journal = native_journal();
+
+        taken = 0;
+        journal_write(
+                journal, EVENT_TRACE, &subject, (struct journal_place){ "file", 1, "function" }, "a line");
+        assert_non_null(memmem(fields, fields_size, field, sizeof(field) - 1));
+}
+
+TEST(test_lines_that_are_not_taken_are_counted) {
+        static const struct journal_place place = { "file", 1, "function" };
+        _cleanup_(journal_freep) struct journal *journal = native_journal();
+
+        taken = -EAGAIN;
+        fields[0] = 0;
+        for (int i = 0; i < 3; i++)
+                journal_write(journal, EVENT_STARTED, NULL, place, "lost");
+        assert_string_equal(fields, "");
+
+        taken = 0;
+        for (int i = 0; i < 2; i++) {
+                journal_write(journal, EVENT_STARTED, NULL, place, "seen");
+                assert_true(has_field("MESSAGE=seen"));
+                assert_int_equal(n_told, 1);
+        }
+}
+
 TEST(test_text_for_people) {
         static const struct {
                 enum event event;
@@ -99,6 +161,8 @@ TEST(test_text_for_people) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_only_statistics_go_under_the_name_of_postfix),
+                cmocka_unit_test(test_label_with_line_break_is_one_field),
+                cmocka_unit_test(test_lines_that_are_not_taken_are_counted),
                 cmocka_unit_test(test_text_for_people),
         };
 
