@@ -5,7 +5,6 @@
 #include <linux/sockios.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "custody/disposal.h"

@@ -8,8 +8,7 @@
 #include <sys/types.h>
 
 #include "cache/accounts.h"
-
-struct disposal;
+#include "custody/disposal.h"
 
 /* A descriptor that was sent counts against our limit on open files until the agent has read it, or has closed its socket:
  * whoever asks and never reads would use the limit up for everybody (ETOOMANYREFS). So they are counted by user, also those

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Shares by user: at a limit the user who holds most gives way, and others do not notice."""
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ TEST(test_defaults) {
         assert_true(limits.connections > 500000);
         assert_true(limits.agents >= 1000);
         limits = limits_share(1024, 0, 0);
-        assert_true(limits.connections > 300);
+        assert_true(limits.connections > 280);
         assert_true(limits.agents >= 100);
         /* One wish does not take from the other. */
         assert_int_equal(limits_share(1024, 10, 0).agents, limits.agents);
