@@ -267,7 +267,8 @@ def test_many(manager, start, count):
     assert manager.count_stored() < 10, "a descriptor for each connection stalls systemd"
     daemon = manager.start({"connection_cache_ttl_limit": "1h"})
     print(f"{count} connections: stop {left - began:.3f} s, start {time.monotonic() - left:.3f} s")
-    assert time.monotonic() - began < 1.0 * daemon.patience
+    # A tenth of that where nothing else runs; and agents wait for five seconds.
+    assert time.monotonic() - began < 3.0 * daemon.patience
     daemon.wait_line(f"Restored {count} connections and {count} bindings, lost 0.")
     agent = daemon.agent("native")
     for i in range(count):
