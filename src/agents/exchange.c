@@ -73,8 +73,10 @@ static const struct {
         [REFUSAL_EXHAUSTED] = { EVENT_EXHAUSTED, STATUS_FAIL, ": ", "" },
 };
 
-static uid_t scope_of(const struct exchange *exchange) {
-        return exchange->server->settings->share_between_users ? UID_EVERYONE : exchange->agent->uid;
+static struct scope scope_of(const struct exchange *exchange) {
+        return (struct scope){
+                .uid = exchange->server->settings->share_between_users ? UID_EVERYONE : exchange->agent->uid,
+        };
 }
 
 /* The value of the attribute that may be there or not, NULL data if it is not. */
@@ -182,7 +184,7 @@ static int save_binding(struct exchange *exchange) {
         struct server *server = exchange->server;
         const struct wire_list *list = &exchange->unit->list;
         struct binding_details details = {
-                .uid = scope_of(exchange),
+                .scope = scope_of(exchange),
                 .destination = wire_list_value(list, 2),
                 .property = wire_list_value(list, 3),
                 .endpoint = wire_list_value(list, 4),
@@ -214,7 +216,7 @@ static int save(struct exchange *exchange, bool with_binding) {
         struct server *server = exchange->server;
         struct wire_passing *passing = &exchange->unit->passing;
         struct connection_details details = {
-                .uid = scope_of(exchange),
+                .scope = scope_of(exchange),
                 .saved_by = exchange->agent->uid,
                 .endpoint = exchange->label,
                 .property = wire_list_value(&exchange->unit->list, exchange->request->label + 1),
@@ -303,7 +305,7 @@ static int on_find(struct exchange *exchange) {
         size_t n_properties = exchange->request->n_properties;
         bool by_destination = n_properties == 2; /* the first one is the binding's */
         uint64_t now_us = loop_now(server->loop);
-        uid_t uid = scope_of(exchange);
+        struct scope scope = scope_of(exchange);
         struct connection *connection;
         int r;
 
@@ -311,8 +313,8 @@ static int on_find(struct exchange *exchange) {
                 return refuse_malformed(exchange);
 
         connection = by_destination
-                ? cache_find_destination(server->cache, uid, exchange->label, now_us, &properties[0])
-                : cache_find_endpoint(server->cache, uid, exchange->label, now_us);
+                ? cache_find_destination(server->cache, scope, exchange->label, now_us, &properties[0])
+                : cache_find_endpoint(server->cache, scope, exchange->label, now_us);
         *(by_destination             ? connection ? &total->destination_hits : &total->destination_misses
                         : connection ? &total->endpoint_hits
                                      : &total->endpoint_misses) += 1;

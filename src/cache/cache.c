@@ -86,6 +86,10 @@ void cache_let_go(struct cache *cache, struct connection *connection, enum depar
         depart(cache, connection, why);
 }
 
+void cache_drop(struct cache *cache, struct binding *binding) {
+        binding_drop(cache, binding);
+}
+
 bool cache_let_one_go(struct cache *cache, enum departure why) {
         struct connection *connection = first_parked(cache, USEC_INFINITY);
 
@@ -158,7 +162,7 @@ static void make_room_at(struct cache *cache, struct label *destination) {
 int cache_save_destination(struct cache *cache, const struct binding_details *details) {
         struct label *destination;
 
-        destination = label_find(cache, &cache->destinations, details->uid, details->destination);
+        destination = label_find(cache, &cache->destinations, details->scope, details->destination);
         if (destination) {
                 struct binding *binding =
                         binding_find(cache, destination, details->endpoint, details->property);
@@ -209,15 +213,15 @@ static struct connection *lend(struct cache *cache, struct label *endpoint, uint
 }
 
 struct connection *cache_find_endpoint(
-        struct cache *cache, uid_t uid, struct slice endpoint_label, uint64_t now_us) {
-        struct label *endpoint = label_find(cache, &cache->endpoints, uid, endpoint_label);
+        struct cache *cache, struct scope scope, struct slice endpoint_label, uint64_t now_us) {
+        struct label *endpoint = label_find(cache, &cache->endpoints, scope, endpoint_label);
 
         return endpoint ? lend(cache, endpoint, now_us) : NULL;
 }
 
-struct connection *cache_find_destination(struct cache *cache, uid_t uid, struct slice destination_label,
-        uint64_t now_us, struct slice *ret_property) {
-        struct label *destination = label_find(cache, &cache->destinations, uid, destination_label);
+struct connection *cache_find_destination(struct cache *cache, struct scope scope,
+        struct slice destination_label, uint64_t now_us, struct slice *ret_property) {
+        struct label *destination = label_find(cache, &cache->destinations, scope, destination_label);
         struct binding *binding;
 
         if (!destination)

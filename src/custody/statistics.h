@@ -18,6 +18,7 @@
         COUNTER(connections_expired, "connections expired")                               \
         COUNTER(connections_evicted, "connections evicted at a limit")                    \
         COUNTER(connections_flushed, "connections flushed on request")                    \
+        COUNTER(connections_outdated, "connections drained because the configuration changed")    \
         COUNTER(connections_dead, "connections whose peer hung up or sent something")     \
         COUNTER(connections_returned, "connections found, but not taken by the agent")    \
         COUNTER(farewells, "farewells sent")                                              \

@@ -112,6 +112,7 @@ static void count_departure(struct statistics_counters *total, enum departure wh
                 [DEPARTURE_EXPIRED] = &total->connections_expired,
                 [DEPARTURE_LIMIT] = &total->connections_evicted,
                 [DEPARTURE_FLUSHED] = &total->connections_flushed,
+                [DEPARTURE_OUTDATED] = &total->connections_outdated,
         };
 
         (*counters[why])++;

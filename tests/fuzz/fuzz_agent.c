@@ -184,11 +184,11 @@ static void count_connection(void *userdata, struct connection *connection) {
                 CHECK(cookie != world->cookies[i] || !world->received[i]);
 }
 
-static void count_binding(void *userdata, const struct binding *binding) {
+static void count_binding(void *userdata, struct binding *binding) {
         uint64_t *n = userdata;
 
         (*n)++;
-        CHECK(binding->destination->uid == getuid() || binding->destination->uid == (uid_t) -1);
+        CHECK(binding->destination->scope.uid == getuid() || binding->destination->scope.uid == (uid_t) -1);
 }
 
 /* The books agree with what there is, and what an agent has is not in the cache as well. */

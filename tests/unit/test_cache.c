@@ -153,15 +153,46 @@ TEST(test_what_is_kept) {
         assert_true(slice_equal(label_text(connection->endpoint), SLICE("endpoint")));
         assert_true(slice_equal(connection_property(connection), SLICE("property")));
         assert_true(slice_equal(connection_farewell(connection), SLICE("QUIT")));
-        assert_int_equal(connection->endpoint->uid, USER);
+        assert_int_equal(connection->endpoint->scope.uid, USER);
         assert_int_equal(connection->deadline.at_us, NOW + LONG);
         assert_int_equal(deadline_ttl(&connection->deadline), LONG);
 
         bind_to(cache, USER, "destination", "binding", "endpoint", NOW, LONG);
-        assert_ptr_equal(
-                cache_find_destination(cache, USER, SLICE("destination"), NOW, &property), connection);
+        assert_ptr_equal(cache_find_destination(
+                                 cache, (struct scope){ .uid = USER }, SLICE("destination"), NOW, &property),
+                connection);
         assert_true(slice_equal(property, SLICE("binding")));
         give(cache, connection);
+        empty_cache(cache);
+}
+
+/* The same user and the same labels: what was saved in one epoch is found in no other. */
+TEST(test_epochs) {
+        static const struct scope before = { USER, 1 }, after = { USER, 2 };
+        struct cache *cache = new_cache(0, 0);
+        struct connection_details parked = {
+                .scope = before, .endpoint = SLICE("e"), .ttl_us = LONG, .deadline_us = NOW + LONG, .fd = 1
+        };
+        const struct binding_details bound = { .scope = before,
+                .destination = SLICE("d"),
+                .endpoint = SLICE("e"),
+                .ttl_us = LONG,
+                .deadline_us = NOW + LONG };
+        struct connection *connection;
+        struct slice property;
+
+        assert_int_equal(cache_save_endpoint(cache, &parked, &connection), 0);
+        assert_int_equal(cache_save_destination(cache, &bound), 0);
+        assert_null(cache_find_endpoint(cache, after, SLICE("e"), NOW));
+        assert_null(cache_find_destination(cache, after, SLICE("d"), NOW, &property));
+        assert_int_equal(take_destination(cache, USER, "d", NOW), -1);
+
+        parked.scope = after;
+        parked.fd = 2;
+        assert_int_equal(cache_save_endpoint(cache, &parked, &connection), 0);
+        assert_null(cache_find_destination(cache, after, SLICE("d"), NOW, &property));
+        assert_int_equal(give(cache, cache_find_destination(cache, before, SLICE("d"), NOW, &property)), 1);
+        assert_int_equal(give(cache, cache_find_endpoint(cache, after, SLICE("e"), NOW)), 2);
         empty_cache(cache);
 }
 
@@ -182,7 +213,7 @@ TEST(test_counts) {
         assert_int_equal(counts->destinations, 1);
         assert_int_equal(cache_next_deadline(cache), NOW + SECOND);
 
-        lent = cache_find_endpoint(cache, USER, SLICE("f"), NOW);
+        lent = cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("f"), NOW);
         assert_int_equal(counts->lent, 1);
         assert_int_equal(counts->connections, 2);
         assert_int_equal(counts->endpoints, 1);
@@ -225,8 +256,8 @@ TEST(test_taken_back_to_its_place) {
         park(cache, USER, "e", 2, NOW, LONG);
         park(cache, USER, "e", 3, NOW, LONG);
         id = first->id;
-        assert_ptr_equal(cache_find_endpoint(cache, USER, SLICE("e"), NOW), first);
-        second = cache_find_endpoint(cache, USER, SLICE("e"), NOW);
+        assert_ptr_equal(cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW), first);
+        second = cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW);
         assert_int_equal(second->fd, 2);
 
         /* In the other order than they went. */
@@ -245,8 +276,9 @@ TEST(test_taken_back_alone) {
         struct cache *cache = new_cache(0, 0);
         struct connection *connection = park(cache, USER, "e", 1, NOW, LONG);
 
-        assert_ptr_equal(cache_find_endpoint(cache, USER, SLICE("e"), NOW), connection);
-        assert_null(cache_find_endpoint(cache, USER, SLICE("e"), NOW));
+        assert_ptr_equal(
+                cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW), connection);
+        assert_null(cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW));
         assert_int_equal(cache_counts(cache)->endpoints, 0);
         cache_take_back(cache, connection, NOW);
         assert_int_equal(take_endpoint(cache, USER, "e", NOW), 1);
@@ -257,7 +289,7 @@ TEST(test_taken_back_after_its_end) {
         struct cache *cache = new_cache(0, 0);
         struct connection *connection = park(cache, USER, "e", 1, NOW, SECOND);
 
-        (void) cache_find_endpoint(cache, USER, SLICE("e"), NOW);
+        (void) cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW);
         cache_expire(cache, NOW + SECOND, 100);
         assert_int_equal(departed(cache, DEPARTURE_EXPIRED), -1);
         assert_int_equal(cache_next_deadline(cache), USEC_INFINITY); /* nobody need wake up for it */
@@ -274,7 +306,8 @@ TEST(test_taken_back_after_others_expired) {
         connection = park(cache, USER, "e", 1, NOW, LONG);
         park(cache, USER, "e", 2, NOW + 1, LONG);
         bind_to(cache, USER, "d", "", "e", NOW, SECOND);
-        assert_ptr_equal(cache_find_endpoint(cache, USER, SLICE("e"), NOW), connection);
+        assert_ptr_equal(
+                cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW), connection);
         cache_expire(cache, NOW + SECOND, 100);
         assert_int_equal(cache_counts(cache)->bindings, 0);
         cache_take_back(cache, connection, NOW + SECOND);
@@ -326,7 +359,7 @@ TEST(test_limit_of_connections) {
         assert_int_equal(cache_counts(cache)->connections, 3);
 
         /* A lent one counts: its descriptor is there. */
-        lent = cache_find_endpoint(cache, USER, SLICE("d"), NOW);
+        lent = cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("d"), NOW);
         park(cache, USER, "e", 5, NOW, 8 * SECOND);
         assert_int_equal(departed(cache, DEPARTURE_LIMIT), 1);
         assert_int_equal(give(cache, lent), 4);
@@ -400,14 +433,14 @@ TEST(test_taken_over) {
         for (size_t i = 0; i < ELEMENTSOF(old); i++) {
                 struct connection_details parked = {
                         .id = old[i].id,
-                        .uid = USER,
+                        .scope.uid = USER,
                         .endpoint = SLICE("e"),
                         .ttl_us = old[i].ttl,
                         .deadline_us = old[i].deadline,
                 };
                 struct binding_details binding = {
                         .id = 10 + old[i].id,
-                        .uid = USER,
+                        .scope.uid = USER,
                         .destination = SLICE("d"),
                         .property = { (const char *) &ids[i], 1 },
                         .endpoint = SLICE("e"),
@@ -426,7 +459,8 @@ TEST(test_taken_over) {
         for (size_t i = 0; i < ELEMENTSOF(ids); i++) {
                 struct slice property;
 
-                connection = cache_find_destination(cache, USER, SLICE("d"), 10, &property);
+                connection = cache_find_destination(
+                        cache, (struct scope){ .uid = USER }, SLICE("d"), 10, &property);
                 assert_int_equal(connection->id, ids[i]);
                 /* The first binding is the one with the lowest id, third in the order above. */
                 assert_int_equal(*property.data, (char) ids[1]);
@@ -454,6 +488,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_histories),
                 cmocka_unit_test(test_what_is_kept),
+                cmocka_unit_test(test_epochs),
                 cmocka_unit_test(test_counts),
                 cmocka_unit_test(test_expiry_keeps_to_its_budget),
                 cmocka_unit_test(test_taken_back_to_its_place),
