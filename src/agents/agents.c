@@ -269,7 +269,7 @@ uint64_t agents_dismiss(struct agents *agents) {
         return agents->server->statistics.agents;
 }
 
-int agents_add(struct agents *agents, int fd, enum dialect dialect) {
+int agents_add(struct agents *agents, int fd, enum dialect dialect, struct epoch epoch) {
         struct server *server = agents->server;
         struct agent *agent;
         int r;
@@ -288,6 +288,7 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect) {
         if (r < 0)
                 return r;
 
+        agent->epoch = epoch;
         /* A greeting that was not taken at once comes first. */
         agent->events = wire_buffer_fill(&agent->output) > 0 ? EPOLLOUT : EPOLLIN;
         r = loop_add(server->loop, agent->fd, LOOP_AGENT, agent, agent->events);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "agents/dialect.h"
+#include "epochs/epoch.h"
 
 struct agents;
 struct disposal;
@@ -17,9 +18,9 @@ int agents_new(struct agents **ret, struct server *server, struct disposal *disp
 /* Disconnect all agents and free the set. */
 struct agents *agents_free(struct agents *agents);
 
-/* Add an agent. Takes the socket, even if it fails. At the limit, the agent that has been idle longest is disconnected.
+/* Add an agent, which runs in EPOCH. Takes the socket, even if it fails. At the limit, the agent that has been idle longest is disconnected.
  * Returns negative errno. */
-int agents_add(struct agents *agents, int fd, enum dialect dialect);
+int agents_add(struct agents *agents, int fd, enum dialect dialect, struct epoch epoch);
 
 /* Give each waiting agent a turn. Returns the longest time to wait for the next turn, in µs, as loop_round_fn(). */
 uint64_t agents_take_turns(struct agents *agents);

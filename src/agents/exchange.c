@@ -76,6 +76,7 @@ static const struct {
 static struct scope scope_of(const struct exchange *exchange) {
         return (struct scope){
                 .uid = exchange->server->settings->share_between_users ? UID_EVERYONE : exchange->agent->uid,
+                .epoch = exchange->agent->epoch.id,
         };
 }
 
@@ -193,6 +194,9 @@ static int save_binding(struct exchange *exchange) {
         };
         int r;
 
+        if (epoch_is_over(exchange->agent->epoch))
+                return 0;
+
         r = cache_save_destination(server->cache, &details);
         if (r < 0)
                 return r;
@@ -253,7 +257,8 @@ static int save(struct exchange *exchange, bool with_binding) {
         /* The binding first: an agent that is told "no" still has its connection, so the cache must not. */
         r = with_binding ? save_binding(exchange) : 0;
         if (r >= 0)
-                r = custody_save(server->custody, &details);
+                r = epoch_is_over(exchange->agent->epoch) ? custody_decline(server->custody, &details)
+                                                          : custody_save(server->custody, &details);
         if (r < 0)
                 return refuse(exchange, REFUSAL_EXHAUSTED, strerror(-r));
         (void) steal_fd(&passing->fd);
@@ -312,7 +317,8 @@ static int on_find(struct exchange *exchange) {
         if (handover.data && !slice_equal(handover, SLICE("inline")))
                 return refuse_malformed(exchange);
 
-        connection = by_destination
+        connection = epoch_is_over(agent->epoch) ? NULL
+                : by_destination
                 ? cache_find_destination(server->cache, scope, exchange->label, now_us, &properties[0])
                 : cache_find_endpoint(server->cache, scope, exchange->label, now_us);
         *(by_destination             ? connection ? &total->destination_hits : &total->destination_misses

@@ -68,19 +68,34 @@ static int watch(struct custody *custody, struct connection *connection) {
         return loop_add(custody->loop, connection->fd, LOOP_CONNECTION, connection, PARKED_EVENTS);
 }
 
-int custody_save(struct custody *custody, const struct connection_details *details) {
-        struct connection *connection;
+static int save(struct custody *custody, const struct connection_details *details, struct connection **ret) {
         int r;
 
-        r = cache_save_endpoint(custody->cache, details, &connection);
+        r = cache_save_endpoint(custody->cache, details, ret);
         if (r < 0)
                 return r;
 
-        r = watch(custody, connection);
+        r = watch(custody, *ret);
         if (r < 0) {
-                cache_remove(custody->cache, connection);
-                connection_free(connection);
+                cache_remove(custody->cache, *ret);
+                connection_free(*ret);
         }
+        return r;
+}
+
+int custody_save(struct custody *custody, const struct connection_details *details) {
+        struct connection *connection;
+
+        return save(custody, details, &connection);
+}
+
+int custody_decline(struct custody *custody, const struct connection_details *details) {
+        struct connection *connection;
+        int r;
+
+        r = save(custody, details, &connection);
+        if (r >= 0)
+                cache_let_go(custody->cache, connection, DEPARTURE_OUTDATED);
         return r;
 }
 

@@ -6,17 +6,18 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
-#include "agents/agents.h"
 #include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "custody/descriptor.h"
 #include "daemon/timer.h"
 #include "handover/passed.h"
+#include "scached/arrivals.h"
 
 /* Where there is no room for one more agent and none can be made, the listening sockets rest this long. */
 #define REST_US (UINT64_C(100) * USEC_PER_MSEC)
@@ -25,12 +26,13 @@ struct listener {
         struct listeners *all;
         int fd;
         enum dialect dialect;
+        char *queue; /* the queue directory of Postfix in which it is, NULL if it is in none */
         sd_event_source *source;
 };
 
 struct listeners {
         struct server *server;
-        struct agents *agents;
+        struct arrivals *arrivals;
         struct loop_timer rest_timer;
         bool made_room; /* and nobody has come in since */
         size_t n_listeners;
@@ -73,8 +75,7 @@ static void make_room(struct listeners *listeners, int error) {
 
 static int on_agent(_unused_ sd_event_source *source, int fd, _unused_ uint32_t events, void *userdata) {
         struct listener *listener = userdata;
-        struct server *server = listener->all->server;
-        int agent_fd, r;
+        int agent_fd;
 
         agent_fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
         if (agent_fd < 0) {
@@ -84,11 +85,28 @@ static int on_agent(_unused_ sd_event_source *source, int fd, _unused_ uint32_t 
         }
 
         listener->all->made_room = false;
-        r = agents_add(listener->all->agents, agent_fd, listener->dialect);
-        if (r < 0 && r != -EPIPE && r != -ECONNRESET)
-                journal_say(
-                        server->journal, ACCEPT_FAILED, NULL, "Could not serve an agent: %s.", strerror(-r));
+        arrivals_take(listener->all->arrivals, agent_fd, listener->dialect, listener->queue);
         return 0;
+}
+
+/* Postfix has the sockets of its services in QUEUE/private. Returns QUEUE, which is the caller's, NULL if it is not there. */
+static char *find_queue(int fd) {
+        struct sockaddr_un address = {};
+        socklen_t size = sizeof(address);
+        char *name, *directory;
+
+        if (getsockname(fd, (struct sockaddr *) &address, &size) < 0 || address.sun_path[0] != '/')
+                return NULL;
+
+        address.sun_path[sizeof(address.sun_path) - 1] = '\0';
+        name = strrchr(address.sun_path, '/');
+        *name = '\0';
+        directory = strrchr(address.sun_path, '/');
+        if (!directory || directory == address.sun_path || strcmp(directory, "/private") != 0)
+                return NULL;
+
+        *directory = '\0';
+        return strdup(address.sun_path);
 }
 
 static int listener_init(struct listener *listener, struct listeners *all, int fd, enum dialect dialect) {
@@ -112,6 +130,8 @@ static int listener_init(struct listener *listener, struct listeners *all, int f
         if (r < 0)
                 return r;
 
+        if (dialect == DIALECT_POSTFIX || dialect == DIALECT_POSTFIX_LEGACY)
+                listener->queue = find_queue(fd);
         listener->fd = fd;
         return 0;
 }
@@ -126,7 +146,7 @@ static const char *objection(int fd, enum dialect dialect) {
 }
 
 int listeners_new(
-        struct listeners **ret, struct server *server, struct agents *agents, struct passed *passed) {
+        struct listeners **ret, struct server *server, struct arrivals *arrivals, struct passed *passed) {
         struct listeners *listeners;
         int r;
 
@@ -134,7 +154,7 @@ int listeners_new(
         if (!listeners)
                 return -ENOMEM;
         listeners->server = server;
-        listeners->agents = agents;
+        listeners->arrivals = arrivals;
 
         r = loop_timer_init(&listeners->rest_timer, server->loop, on_rest_timer, listeners);
 
@@ -178,6 +198,7 @@ struct listeners *listeners_free(struct listeners *listeners) {
         for (size_t i = 0; i < listeners->n_listeners; i++) {
                 sd_event_source_disable_unref(listeners->listeners[i].source);
                 (void) close(listeners->listeners[i].fd);
+                free(listeners->listeners[i].queue);
         }
         free(listeners);
         return NULL;

@@ -396,6 +396,7 @@ void settings_free(struct settings *settings) {
         }
         free(settings->rows);
         free(settings->farewell);
+        free(settings->postfix_directories);
         free(settings->syslog_name);
         free(settings->identifier);
         free(settings->config_directory);
