@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # scached: make, make check, make demo, make install. `make help` lists everything.
 
 VERSION := 0.1.0

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # debhelper 13.11.4: "dh_installsystemd --no-start", meant for units that only an administrator starts, makes each upgrade of
 # the package stop them: the preinst script stops the unit if it runs, and no script starts it again. Without --no-start
 # nothing is stopped. The manual says of the option that the unit is not started after upgrades, and nothing of a stop.

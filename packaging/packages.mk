@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 # Packages: a tarball, Debian packages, RPMs. Included by the Makefile.
 
 # Packages are made from the last commit and stamped with its time, so that two builds of one commit are the same.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: one agent: bytes in, bytes out, and its place in an exchange */
 #pragma once
 
@@ -79,7 +80,8 @@ struct agent {
         struct connection *handed; /* sent to the agent, which has not confirmed it yet */
         bool handed_is_lost;       /* the agent went away without it */
 
-        bool is_served; /* its first list was processed */
+        bool is_looking; /* the lookups of the delivery at hand have all missed so far */
+        bool is_served;  /* its first list was processed */
 
         /* For the set of all agents. */
         bool is_queued;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agents/agents.h"
 
 #include <errno.h>
@@ -43,6 +44,7 @@ _cold_ static void drop(struct agents *agents, struct agent *agent) {
                 TAILQ_REMOVE(&agents->by_busy, agent, by_busy);
         if (agent->is_handing)
                 TAILQ_REMOVE(&agents->by_handing, agent, by_handing);
+        agents->server->statistics.total.deliveries_missed += agent->is_looking;
         agents->server->statistics.agents--;
         loop_remove(agents->server->loop, agent->fd, agent);
         agent_free(agent);

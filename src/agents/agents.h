@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: the set of connected agents, and the order of their turns; their number is in the statistics */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: the position of a walk through the cache, as text that a client sends back */
 #pragma once
 

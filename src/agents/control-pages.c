@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agents/control-pages.h"
 
 #include <errno.h>
@@ -65,7 +66,7 @@ static int parse_attribute(struct query *query, struct slice name, struct slice 
         return -EINVAL;
 }
 
-static int parse_query(const struct wire_list *list, struct query *ret) {
+static int parse_query(const struct wire_list *list, const uid_t *only_user, struct query *ret) {
         struct query query = {};
         int r;
 
@@ -79,6 +80,12 @@ static int parse_query(const struct wire_list *list, struct query *ret) {
         /* A connection does not know the destinations that lead to it. */
         if (query.kind == KIND_CONNECTIONS && query.destination)
                 return -EINVAL;
+        if (only_user) {
+                if (query.has_user && query.user != *only_user)
+                        return -EPERM;
+                query.has_user = true;
+                query.user = *only_user;
+        }
 
         *ret = query;
         return 0;
@@ -226,7 +233,7 @@ static int put_cursor(struct wire_buffer *buffer, const struct control_cursor *c
         return wire_put(buffer, SLICE("cursor"), slice_of(text));
 }
 
-int control_list(struct server *server, const struct wire_list *list) {
+int control_list(struct server *server, const struct wire_list *list, const uid_t *only_user) {
         struct query query;
         struct control_cursor cursor;
         struct page page = {
@@ -239,7 +246,7 @@ int control_list(struct server *server, const struct wire_list *list) {
         bool is_more;
         int r;
 
-        r = parse_query(list, &query);
+        r = parse_query(list, only_user, &query);
         if (r < 0)
                 return r;
 
@@ -267,14 +274,14 @@ static void on_flushed(void *userdata, struct connection *connection) {
                 page->chosen[page->n_entries++] = connection;
 }
 
-int control_flush(struct server *server, const struct wire_list *list) {
+int control_flush(struct server *server, const struct wire_list *list, const uid_t *only_user) {
         struct query query;
         struct control_cursor cursor;
         struct page page = { .query = &query, .server = server, .cursor = &cursor };
         bool is_more;
         int r;
 
-        r = parse_query(list, &query);
+        r = parse_query(list, only_user, &query);
         if (r < 0)
                 return r;
         if (query.kind != KIND_CONNECTIONS)

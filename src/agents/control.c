@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agents/control.h"
 
 #include <errno.h>
@@ -5,8 +6,9 @@
 
 #include "agents/control-pages.h"
 
-#define STATUS_OK  0
-#define STATUS_BAD 1
+#define STATUS_OK   0
+#define STATUS_BAD  1
+#define STATUS_FAIL 2
 
 static int put_status(struct wire_buffer *buffer, const struct server *server) {
         const struct cache_counts *counts = cache_counts(server->cache);
@@ -41,16 +43,21 @@ static int put_status(struct wire_buffer *buffer, const struct server *server) {
         return r;
 }
 
-/* Put what is asked for behind the status. Returns -EINVAL if the request makes no sense. */
-static int put_answer(struct server *server, const struct wire_list *list) {
+bool control_is_for_agents(struct slice name) {
+        return slice_equal(name, SLICE("list")) || slice_equal(name, SLICE("flush"));
+}
+
+/* Put what is asked for behind the status. Returns -EINVAL if the request makes no sense, -EPERM if it is about others. */
+static int put_answer(struct server *server, const struct agent *agent, const struct wire_list *list) {
+        const uid_t *only_user = agent->dialect == DIALECT_CONTROL ? NULL : &agent->uid;
         struct slice name = wire_list_value(list, 0);
 
+        if (slice_equal(name, SLICE("list")))
+                return control_list(server, list, only_user);
+        if (slice_equal(name, SLICE("flush")))
+                return control_flush(server, list, only_user);
         if (slice_equal(name, SLICE("status")) && list->n_attributes == 1)
                 return put_status(&server->scratch, server);
-        if (slice_equal(name, SLICE("list")))
-                return control_list(server, list);
-        if (slice_equal(name, SLICE("flush")))
-                return control_flush(server, list);
         return -EINVAL;
 }
 
@@ -61,11 +68,11 @@ int control_request(struct server *server, struct agent *agent, const struct wir
         wire_buffer_clear(scratch);
         r = wire_put_number(scratch, SLICE("status"), STATUS_OK);
         if (r >= 0)
-                r = put_answer(server, list);
-        if (r == -EINVAL) {
+                r = put_answer(server, agent, list);
+        if (r == -EINVAL || r == -EPERM) {
                 wire_buffer_clear(scratch);
                 server->statistics.total.requests_refused++;
-                r = wire_put_number(scratch, SLICE("status"), STATUS_BAD);
+                r = wire_put_number(scratch, SLICE("status"), r == -EPERM ? STATUS_FAIL : STATUS_BAD);
         }
         if (r >= 0)
                 r = wire_put_end(scratch);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: how a listening socket speaks, chosen by its FileDescriptorName= */
 #pragma once
 

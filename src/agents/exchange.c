@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agents/exchange.h"
 
 #include <errno.h>
@@ -324,6 +325,8 @@ static int on_find(struct exchange *exchange) {
         *(by_destination             ? connection ? &total->destination_hits : &total->destination_misses
                         : connection ? &total->endpoint_hits
                                      : &total->endpoint_misses) += 1;
+        total->deliveries_reused += connection != NULL;
+        agent->is_looking = !connection;
         trace(exchange, connection ? "found" : "not found");
         if (!connection) {
                 (void) answer(exchange, STATUS_FAIL, properties, false);
@@ -449,12 +452,21 @@ int exchange_unit(struct server *server, struct agent *agent, struct agent_unit 
                 return control_request(server, agent, list);
 
         exchange.request = request_from_name(wire_list_value(list, 0));
+        if (!exchange.request && agent->dialect == DIALECT_NATIVE &&
+                control_is_for_agents(wire_list_value(list, 0)))
+                return control_request(server, agent, list);
         if (!exchange.request)
                 return refuse(&exchange, REFUSAL_UNKNOWN, printable(wire_list_value(list, 0)).text);
         if (!exchange.request->is_well_formed(list))
                 return refuse_malformed(&exchange);
 
         exchange.label = wire_list_value(list, exchange.request->label);
+        /* A delivery looks for its destination, and where that misses, for one endpoint after the other: these lookups are one
+         * reuse or one miss. */
+        if (agent->is_looking && exchange.request != &find_endpoint) {
+                server->statistics.total.deliveries_missed++;
+                agent->is_looking = false;
+        }
         if (has_passed && !exchange.request->takes_descriptor)
                 return refuse(&exchange, REFUSAL_UNWANTED, "");
         return exchange.request->handle(&exchange);

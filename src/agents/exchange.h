@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: the meaning of the units that agents send, and the answers to them */
 #pragma once
 

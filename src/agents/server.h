@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* agents: everything that is needed to serve the requests of agents */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* base: release of resources by scope, shared by every room */
 #pragma once
 

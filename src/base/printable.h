@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* base: shows bytes and numbers to people, safely for terminals */
 #pragma once
 

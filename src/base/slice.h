@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* base: a view of bytes that somebody else owns */
 #pragma once
 

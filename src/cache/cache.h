@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* cache: destinations, bindings, endpoints and connections; pure data, the clock is an argument */
 #pragma once
 

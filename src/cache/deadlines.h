@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* cache: finds the entry that expires first, at a cost that does not grow with the entries */
 #pragma once
 

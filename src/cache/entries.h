@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* cache: the records behind cache.h and their references to each other, for this room only */
 #pragma once
 

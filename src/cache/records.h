@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* cache: its public records: connections, the details of a save, limits and counts */
 #pragma once
 

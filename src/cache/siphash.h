@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* cache: a keyed hash, so that an agent that chooses labels cannot choose their buckets */
 #pragma once
 

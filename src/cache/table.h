@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* cache: a hash table that grows one bucket at a time, so that no insertion is much slower than the others */
 #pragma once
 

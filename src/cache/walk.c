@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/cleanup.h"
 #include "cache/cache.h"
 #include "cache/entries.h"

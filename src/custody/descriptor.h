@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* custody: descriptors from outside: check, identify and close them */
 #pragma once
 

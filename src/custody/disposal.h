@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* custody: disposal: closes descriptors whose close(2) may wait, in threads of their own */
 #pragma once
 

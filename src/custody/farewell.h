@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* custody: farewells: sends the farewell on a connection, and gives the peer some time to hang up */
 #pragma once
 

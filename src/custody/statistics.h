@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* custody: the counters, and the log lines about them that Postfix's log tools know */
 #pragma once
 
@@ -13,6 +14,8 @@
         COUNTER(destination_misses, "lookups of a destination that missed")                    \
         COUNTER(endpoint_hits, "lookups of an endpoint that hit")                              \
         COUNTER(endpoint_misses, "lookups of an endpoint that missed")                         \
+        COUNTER(deliveries_reused, "deliveries that found a connection")                       \
+        COUNTER(deliveries_missed, "deliveries that found none")                               \
         COUNTER(connections_saved, "connections parked")                                       \
         COUNTER(bindings_saved, "bindings saved or renewed")                                   \
         COUNTER(connections_expired, "connections expired")                                    \

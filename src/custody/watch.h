@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* custody: takes care of connections: save, watch while parked, lend, give, close */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* daemon: datagrams to somebody who may not read them, without ever waiting */
 #pragma once
 

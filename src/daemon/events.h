@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* daemon: every kind of line in the journal, with the message id of its catalog entry */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* daemon: writes lines to the journal, with fields, or to standard error if there is no journal */
 #pragma once
 

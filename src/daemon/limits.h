@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* daemon: shares out the descriptors, so that the descriptor table is never full */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* daemon: the event loop: agents and connections in one epoll set, in front of sd-event */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* daemon: what the service manager is told, in its order and without ever waiting */
 #pragma once
 

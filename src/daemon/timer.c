@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/timer.h"
 
 /* How much later than asked for a timer may come. */

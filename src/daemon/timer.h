@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* daemon: a timer that expires once, on CLOCK_BOOTTIME, and can be set again at any time */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* daemon: a thread for calls that may wait, such as reading a file; the loop goes on, and is told when one is done */
 #pragma once
 

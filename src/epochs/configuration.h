@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* epochs: which files make up the configuration under which a process of Postfix runs */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* epochs: the epoch to which an agent belongs, and all that it parks */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* epochs: under which configuration does this agent run? */
 #pragma once
 

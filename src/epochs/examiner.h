@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* epochs: finds out of one process in which epoch it runs; makes every call that may wait for a file */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* epochs: the state of files, and since when a state has been as it is */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* epochs: an agent's process: when it started, and its command line */
 #pragma once
 

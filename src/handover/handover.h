@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* handover: passes everything parked through the service manager from one process of the daemon to the next */
 #pragma once
 

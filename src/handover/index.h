@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* handover: the index: the records of connections and bindings for the next process, without descriptors */
 #pragma once
 

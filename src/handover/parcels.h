@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* handover: packs thousands of descriptors into a few, so that a service manager can store them */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* handover: the descriptors from the service manager: listening sockets, and those that the process before stored */
 #pragma once
 

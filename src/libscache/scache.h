@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* libscache: park open connections in a connection cache, and find the connections of other agents */
 #pragma once
 

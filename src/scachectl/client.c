@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "scachectl/client.h"
 
 #include <errno.h>
@@ -96,7 +97,7 @@ static int connect_to(struct client *client, const char *path, uint64_t until_us
         return 0;
 }
 
-int client_new(struct client **ret, const char *path, uint64_t timeout_us) {
+int client_new(struct client **ret, const char *path, const char *protocol, uint64_t timeout_us) {
         uint64_t until_us = usec_add(clock_now(CLOCK_MONOTONIC), timeout_us);
         _cleanup_(client_freep) struct client *client = NULL;
         struct client_attribute first;
@@ -115,7 +116,7 @@ int client_new(struct client **ret, const char *path, uint64_t timeout_us) {
         if (r < 0)
                 return r;
         if (!client_next(client, &first) || !slice_equal(first.name, SLICE("protocol")) ||
-                !slice_equal(first.value, SLICE("scached_control_protocol")))
+                !slice_equal(first.value, slice_of(protocol)))
                 return -EPROTO;
 
         *ret = STEAL(client);
@@ -171,7 +172,9 @@ int client_ask(struct client *client, const struct client_attribute attributes[]
 
         if (!client_next(client, &status) || !slice_equal(status.name, SLICE("status")))
                 return -EPROTO;
-        return slice_equal(status.value, SLICE("0")) ? 0 : -EINVAL;
+        return slice_equal(status.value, SLICE("0"))    ? 0
+                : slice_equal(status.value, SLICE("2")) ? -EACCES
+                                                        : -EINVAL;
 }
 
 bool client_next(struct client *client, struct client_attribute *ret) {

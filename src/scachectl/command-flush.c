@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -56,7 +57,7 @@ static int flush_destinations(struct flush *flush) {
         /* Where users share, a binding is nobody's, and what it leads to still somebody's. */
         all.has_user = false;
 
-        r = client_new(&client, all.control_path, all.timeout_us);
+        r = listing_connect(&client, &all, false);
         if (r < 0)
                 return r;
         r = listing_walk(client, &all, true, on_binding, flush);
@@ -74,7 +75,7 @@ static int run(const struct options *options) {
         if (options->n_arguments > 0)
                 filter.endpoint = options->arguments[0];
 
-        r = client_new(&client, options->control_path, options->timeout_us);
+        r = listing_connect(&client, options, true);
         if (r >= 0) {
                 flush.client = client;
                 r = options->destination ? flush_destinations(&flush)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <inttypes.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -119,7 +120,7 @@ static int run(const struct options *options) {
         };
         int r;
 
-        r = client_new(&client, options->control_path, options->timeout_us);
+        r = listing_connect(&client, options, true);
         if (r < 0)
                 return command_explain(options->control_path, UNIT_CONTROL, r);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -37,7 +38,7 @@ static const struct {
         struct {
                 const char *number; /* in the report */
                 const char *labels; /* or NULL */
-        } samples[4];
+        } samples[5];
 } families[] = {
         { "scached_agents", KIND_GAUGE, NULL, "Connected agents.", { { "agents", NULL } } },
         { "scached_connections", KIND_GAUGE, NULL,
@@ -59,6 +60,10 @@ static const struct {
                         { "destination_misses", "kind=\"destination\",result=\"miss\"" },
                         { "endpoint_hits", "kind=\"endpoint\",result=\"hit\"" },
                         { "endpoint_misses", "kind=\"endpoint\",result=\"miss\"" } } },
+        { "scached_deliveries", KIND_COUNTER, NULL,
+                "Deliveries by the result of all their lookups: one reuse or one miss each.",
+                { { "deliveries_reused", "result=\"reused\"" },
+                        { "deliveries_missed", "result=\"missed\"" } } },
         { "scached_connections_saved", KIND_COUNTER, NULL, "Connections that were parked.",
                 { { "connections_saved", NULL } } },
         { "scached_connections_departed", KIND_COUNTER, NULL,
@@ -66,6 +71,7 @@ static const struct {
                 { { "connections_expired", "reason=\"expired\"" },
                         { "connections_evicted", "reason=\"evicted\"" },
                         { "connections_flushed", "reason=\"flushed\"" },
+                        { "connections_outdated", "reason=\"outdated\"" },
                         { "connections_dead", "reason=\"dead\"" } } },
         { "scached_connections_returned", KIND_COUNTER, NULL,
                 "Connections that were found, but not taken by the agent.",

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,8 +19,8 @@ static uint64_t lookups(const struct report *report) {
                 report_number(report, "endpoint_hits") + report_number(report, "endpoint_misses");
 }
 
-static uint64_t hits(const struct report *report) {
-        return report_number(report, "destination_hits") + report_number(report, "endpoint_hits");
+static uint64_t deliveries(const struct report *report) {
+        return report_number(report, "deliveries_reused") + report_number(report, "deliveries_missed");
 }
 
 /* The rate per second since the last update, 0 if the number was reset in between. */
@@ -28,11 +29,13 @@ static double rate(uint64_t now, uint64_t before, uint64_t us) {
 }
 
 static void put_rates(const struct report *now, const struct report *before, uint64_t us) {
-        uint64_t n_lookups = lookups(now) - lookups(before);
+        const char *reused = "deliveries_reused";
 
         printf("         Now: %.1f lookups/s", rate(lookups(now), lookups(before), us));
-        if (lookups(now) > lookups(before))
-                printf(" (%" PRIu64 "%% found)", (hits(now) - hits(before)) * 100 / n_lookups);
+        if (deliveries(now) > deliveries(before))
+                printf(", %" PRIu64 "%% of deliveries reused",
+                        (report_number(now, reused) - report_number(before, reused)) * 100 /
+                                (deliveries(now) - deliveries(before)));
         printf(", %.1f saved/s\n",
                 rate(report_number(now, "connections_saved"), report_number(before, "connections_saved"),
                         us));
@@ -66,7 +69,7 @@ static int run(const struct options *options) {
                 if (r == -ECONNRESET) {
                         client_freep(&client);
                         client = NULL;
-                        r = client_new(&client, options->control_path, options->timeout_us);
+                        r = client_new(&client, options->control_path, CLIENT_CONTROL, options->timeout_us);
                         if (r >= 0)
                                 r = report_ask(&now, client);
                 }

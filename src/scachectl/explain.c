@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,8 +19,8 @@ int command_explain(const char *path, const char *unit, int error) {
         case -EPERM:
                 fprintf(stderr,
                         "scachectl: Permission denied for %s: run this as root or as a member of the group "
-                        "\"scache\".\n",
-                        path);
+                        "\"%s\".\n",
+                        path, strcmp(unit, UNIT_CONTROL) == 0 ? "scache-admin" : "scache");
                 return EX_NOPERM;
         case -ETIMEDOUT:
                 fprintf(stderr,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* scachectl: help, and the errors that lead to it */
 #pragma once
 

@@ -1,5 +1,7 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "scachectl/listing.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,6 +74,21 @@ static void read_page(struct client *client, bool bindings, listing_fn fn, void 
 
         if (entry.endpoint.data)
                 fn(userdata, &entry);
+}
+
+int listing_connect(struct client **ret, const struct options *options, bool tell) {
+        int r;
+
+        r = client_new(ret, options->control_path, CLIENT_CONTROL, options->timeout_us);
+        if (r != -EACCES || strcmp(options->control_path, CONTROL_PATH) != 0 ||
+                client_new(ret, options->service_path, CLIENT_AGENT, options->timeout_us) < 0)
+                return r;
+
+        if (tell)
+                fputs("scachectl: No permission for " CONTROL_PATH
+                      ": this is about your own connections only.\n",
+                        stderr);
+        return 0;
 }
 
 int listing_walk(

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* scachectl: the parked connections or bindings, page by page */
 #pragma once
 
@@ -18,6 +19,10 @@ struct listing_entry {
 };
 
 typedef void (*listing_fn)(void *userdata, const struct listing_entry *entry);
+
+/* Connect to the control socket, or, without permission for it, to the socket of agents, which shows the user's own
+ * connections, and say so on standard error if TELL. With --control, there is no other way. Returns negative errno as client_new(). */
+int listing_connect(struct client **ret, const struct options *options, bool tell);
 
 /* Call FN for each connection or binding that matches the options. Returns negative errno as client_ask(). */
 int listing_walk(

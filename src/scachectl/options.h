@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* scachectl: the options of all commands, and their values */
 #pragma once
 

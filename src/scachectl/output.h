@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* scachectl: a file for other programs, which never see half of it */
 #pragma once
 

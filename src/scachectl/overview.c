@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "scachectl/overview.h"
 
 #include <inttypes.h>
@@ -6,14 +7,14 @@
 #include "base/printable.h"
 #include "scachectl/terminal.h"
 
-static void put_lookups(
-        const struct report *report, const char *label, const char *hits_name, const char *misses_name) {
+static void put_share(const struct report *report, const char *label, const char *hits_name,
+        const char *misses_name, const char *verb) {
         uint64_t hits = report_number(report, hits_name), misses = report_number(report, misses_name);
         uint64_t all = hits + misses;
 
         printf("%s%" PRIu64, label, all);
         if (all > 0)
-                printf(", %" PRIu64 "%% found", hits * 100 / all);
+                printf(", %" PRIu64 "%% %s", hits * 100 / all, verb);
         printf("\n");
 }
 
@@ -30,12 +31,14 @@ void overview_put(const struct report *report) {
         printf("      Endpoints: %" PRIu64 "\n", N("endpoints"));
         printf("   Destinations: %" PRIu64 ", bindings: %" PRIu64 "\n", N("destinations"), N("bindings"));
         printf("         Memory: %s\n", terminal_bytes(N("memory_bytes")).text);
-        put_lookups(report, "   Destinations looked up: ", "destination_hits", "destination_misses");
-        put_lookups(report, "      Endpoints looked up: ", "endpoint_hits", "endpoint_misses");
+        put_share(report, "     Deliveries: ", "deliveries_reused", "deliveries_missed",
+                "over a connection that was parked");
+        put_share(report, "   Destinations looked up: ", "destination_hits", "destination_misses", "found");
+        put_share(report, "      Endpoints looked up: ", "endpoint_hits", "endpoint_misses", "found");
         printf("          Saved: %" PRIu64 "; expired %" PRIu64 ", dead %" PRIu64 ", evicted %" PRIu64
-               ", flushed %" PRIu64 "\n",
+               ", flushed %" PRIu64 ", outdated %" PRIu64 "\n",
                 N("connections_saved"), N("connections_expired"), N("connections_dead"),
-                N("connections_evicted"), N("connections_flushed"));
+                N("connections_evicted"), N("connections_flushed"), N("connections_outdated"));
         printf("        Refused: %" PRIu64 " request%s; disconnected: %" PRIu64 " agent%s\n",
                 N("requests_refused"), plural(N("requests_refused")), N("agents_dropped"),
                 plural(N("agents_dropped")));

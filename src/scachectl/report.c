@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "scachectl/report.h"
 
 #include <string.h>
@@ -34,7 +35,7 @@ int report_fetch(struct report *report, const char *path, uint64_t timeout_us) {
         _cleanup_(client_freep) struct client *client = NULL;
         int r;
 
-        r = client_new(&client, path, timeout_us);
+        r = client_new(&client, path, CLIENT_CONTROL, timeout_us);
         return r < 0 ? r : report_ask(report, client);
 }
 

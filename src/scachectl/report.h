@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* scachectl: the answer to `status`, as numbers with names */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* scachectl: the service as an agent sees it */
 #pragma once
 

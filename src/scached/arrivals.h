@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* scached: agents that were accepted, until it is known under which configuration they run */
 #pragma once
 

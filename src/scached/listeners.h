@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* scached: the listening sockets from the service manager, which accept agents */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* scached: the life of the service: start, serve, reload, exit */
 #pragma once
 

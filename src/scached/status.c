@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "scached/status.h"
 
 #include <inttypes.h>
@@ -13,8 +14,7 @@ static void on_timer(void *userdata) {
         struct status *status = userdata;
         const struct cache_counts *counts = cache_counts(status->cache);
         const struct statistics_counters *total = &status->statistics->total;
-        uint64_t hits = total->destination_hits + total->endpoint_hits;
-        uint64_t misses = total->destination_misses + total->endpoint_misses;
+        uint64_t reused = total->deliveries_reused, missed = total->deliveries_missed;
         uint64_t agents = status->statistics->agents;
         char text[STATUS_MAX];
         int n;
@@ -24,9 +24,9 @@ static void on_timer(void *userdata) {
                 " destination%s)",
                 agents, plural(agents), counts->connections, plural(counts->connections), counts->endpoints,
                 plural(counts->endpoints), counts->destinations, plural(counts->destinations));
-        if (n > 0 && (size_t) n < sizeof(text) && hits + misses > 0)
-                (void) snprintf(text + n, sizeof(text) - (size_t) n, ", %u%% hits",
-                        statistics_percent(hits, misses));
+        if (n > 0 && (size_t) n < sizeof(text) && reused + missed > 0)
+                (void) snprintf(text + n, sizeof(text) - (size_t) n, ", %u%% reused",
+                        statistics_percent(reused, missed));
         if (strcmp(text, status->told) == 0)
                 return;
 
@@ -53,8 +53,7 @@ void status_touch(struct status *status) {
 
         counts = cache_counts(status->cache);
         const uint64_t looks[] = { status->statistics->agents, counts->connections, counts->destinations,
-                total->destination_hits + total->destination_misses + total->endpoint_hits +
-                        total->endpoint_misses };
+                total->deliveries_reused + total->deliveries_missed };
         if (memcmp(looks, status->looks, sizeof(looks)) == 0)
                 return;
 

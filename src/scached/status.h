@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* scached: the state of the daemon in one line, for `systemctl status` */
 #pragma once
 

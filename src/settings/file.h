@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* settings: name = value, from files in main.cf syntax and from -o */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* settings: the parameters, their defaults, and their valid values */
 #pragma once
 

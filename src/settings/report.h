@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* settings: reports each problem in one clear sentence */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* settings: the choices of the administrator, from main.cf, scached.conf and -o */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* settings: converts the text of a value to its meaning, and back */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* wire: a buffer with a limit, for bytes on their way in or out */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* wire: attribute lists, the form of all requests and answers */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* wire: sends and receives bytes and descriptors through a stream socket, without ever waiting */
 #pragma once
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The service manager's side, left to a real systemd: the daemon under test is the one that is
 installed, in the whole sandbox of its unit. For the inside of a machine only: see tests/system/inside.
 

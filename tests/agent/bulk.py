@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Many requests at once, and what the daemon says of itself: for tests about limits."""
 
 from __future__ import annotations

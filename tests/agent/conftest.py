@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Fixtures for tests that need nothing but the built daemon."""
 
 from __future__ import annotations

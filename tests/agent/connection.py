@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Connections to park, as a test holds them: the end that is passed on, and the peer's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The other end of the control socket, written from the description of the protocol alone."""
 
 from __future__ import annotations

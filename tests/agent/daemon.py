@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The daemon under test, as a process: started with descriptors of our choice, watched, and ended.
 Only launch.ServiceManager makes one."""
 

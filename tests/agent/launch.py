@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Start the daemon by socket activation without systemd, and be the service manager it talks to.
 
     manager = ServiceManager()               listening sockets, notifications, descriptor store

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Attribute lists: how they are written and read, and the ones that requests are made of."""
 
 from __future__ import annotations

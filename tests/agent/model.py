@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What a connection cache does, in the fewest words: the third opinion when two servers disagree.
 
 Connections are whatever hashable things the caller uses to tell them apart. Times are in seconds,

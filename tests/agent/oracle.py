@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Postfix's own scache(8), run without Postfix, to compare with.
 
 master(8) starts its services with a flow-control pipe on descriptors 3 and 4, the status pipe on 5

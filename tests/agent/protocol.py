@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The agent's side of the connection cache protocol.
 
 Written from the description of the wire alone and sharing nothing with the C code, so that the two

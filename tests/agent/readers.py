@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Programs of others that read what we write, as packaging/deps has unpacked them, or as they are installed."""
 
 from __future__ import annotations

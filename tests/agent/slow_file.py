@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """A file on FUSE whose close(2) waits until a test lets it go on: in its own process and mount
 namespace, which leave nothing behind.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """A connection to systemd's own D-Bus socket, as root's systemctl has it, without a new process for each question.
 
     bus = Bus()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Limits: at each of them the entry nearest to its end goes, the newcomer is served, and nobody else
 notices."""
 

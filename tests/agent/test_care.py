@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Parked connections are cared for: known to be alive, said goodbye to, and left alone by a reload."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The message catalog explains every kind of line in the journal, and nothing that does not exist."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """scachectl's command line: what is given has its effect, or is refused. Nothing is passed over."""
 
 from __future__ import annotations

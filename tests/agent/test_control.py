@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The control socket: what it shows, what it lets go of, and that nobody waits for it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What a cycle costs the daemon, in figures that do not depend on how busy the machine is: system
 calls, counted by strace, and instructions, counted by valgrind.
 

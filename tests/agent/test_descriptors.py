@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Descriptors: where they belong, where they do not, and what became of each."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """An agent of Postfix finds only what was parked under the configuration that it runs under.
 
 A process runs under the main.cf and the tables that were there when it started, and under what its command line says, which is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Faults on purpose: every call in a request's path fails in turn, and after each one the daemon is
 as good as new.
 

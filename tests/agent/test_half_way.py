@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Agents that stop, vanish or change their minds in the middle of an exchange."""
 
 from __future__ import annotations

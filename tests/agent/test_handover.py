@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What is parked goes from one process of the daemon to the next, through the service manager."""
 
 from __future__ import annotations

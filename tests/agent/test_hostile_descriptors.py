@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Descriptors that are sent to do harm: whatever becomes of them, every later request is answered in
 the usual time."""
 

@@ -1,6 +1,9 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What one user's agents save, only the same user's agents find."""
 
 from __future__ import annotations
+
+import select
 
 import pytest
 
@@ -41,6 +44,39 @@ def test_found_by_its_own_user_only(daemon, mine, theirs, one_trip, find):
     # Another process of the user that saved it.
     with getattr(daemon.agent("native", uid=mine), find)("label") as found:
         assert found.status == OK and found.identity == connection.identity
+
+
+def ask(agent, *attributes) -> list[tuple[bytes, bytes]]:
+    """A request of the control protocol, on whatever dialect, and its answer."""
+    agent.send_list([("request", attributes[0]), *attributes[1:]])
+    return agent.read_plain_list("an answer")
+
+
+def labels(answer: list[tuple[bytes, bytes]]) -> list[bytes]:
+    return [value for name, value in answer if name == b"endpoint"]
+
+
+@pytest.mark.parametrize("share", ["no", "yes"])
+def test_list_and_flush_of_ones_own(start, share):
+    """Agents may list and flush what their own user saved, and nothing else, also where users find each other's."""
+    daemon = start(share_between_users=share)
+    alice, bob = daemon.agent("native", uid=ALICE), daemon.agent("native", uid=BOB)
+    hers, his = park_as(alice, "hers", False), park_as(bob, "his", True)
+
+    assert labels(ask(alice, "list")) == [b"hers"]
+    assert labels(ask(bob, "list", ("user", BOB))) == [b"his"]
+    assert ask(bob, "list", ("user", ALICE)) == [(b"status", b"2")]
+    assert ask(bob, "flush", ("user", ALICE)) == [(b"status", b"2")]
+    assert ask(bob, "flush", ("endpoint", "hers")) == [(b"status", b"0"), (b"flushed", b"0")]
+    assert (b"flushed", b"1") in ask(bob, "flush")
+    assert his.wait_let_go() == b"" and hers.peer not in select.select([hers.peer], [], [], 0)[0]
+    assert labels(ask(alice, "list")) == [b"hers"]
+
+
+@pytest.mark.parametrize("dialect, request_name", [
+    ("native", "status"), ("postfix", "status"), ("postfix", "list"), ("postfix", "flush")])
+def test_other_requests_of_administrators_are_unknown(daemon, dialect, request_name):
+    assert ask(daemon.agent(dialect, uid=ALICE), request_name) == [(b"status", b"1")]
 
 
 @pytest.mark.parametrize("share", [False, True], ids=["apart", "shared"])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Agents killed in the middle of a find that hits: the connection is in the cache, at its old place
 with its old deadline, or it is gone with the agent. Never neither, never both.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """libscache against the daemon in each of its dialects, against Postfix's own scache(8), and across restarts; what is
 installed of it; and the examples that come with it."""
 
@@ -219,10 +220,11 @@ class Greeter:
 
 
 def test_example_of_the_manual_page(daemon):
-    """The program in libscache(3) is the one in the tree, letter for letter, and does what it says."""
+    """The program in libscache(3) is the one in the tree, letter for letter after its licence, and does what it says."""
     page = PAGE.read_text()
     shown = page.partition(".Sh EXAMPLES")[2].partition(".Bd -literal\n")[2].partition(".Ed")[0].replace("\\e", "\\")
-    assert shown == (EXAMPLES / "reuse.c").read_text()
+    licence, _, program = (EXAMPLES / "reuse.c").read_text().partition("\n")
+    assert "SPDX-License-Identifier" in licence and shown == program
     assert all(len(line) <= 75 for line in shown.splitlines())
     with Greeter() as greeter:
         said = [run(example("reuse"), "127.0.0.1", greeter.port, daemon.path("native")).stdout for _ in range(3)]

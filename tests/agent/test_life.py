@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """How the daemon starts, tells of itself, keeps users apart, and leaves."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """`scachectl metrics`: both formats, as those read them for whom they are; and the file that is replaced in one go."""
 
 from __future__ import annotations

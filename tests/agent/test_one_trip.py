@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The forms of exchange in which a descriptor travels with the request or with the answer.
 
 An agent asks for them explicitly, so they work on every dialect; only the native greeting tells."""
@@ -28,7 +29,7 @@ def agent(daemon, dialect):
 
 
 def test_only_the_native_greeting_tells(daemon):
-    assert daemon.agent("native").extensions == (b"inline", b"save", b"farewell")
+    assert daemon.agent("native").extensions == (b"inline", b"save", b"farewell", b"list", b"flush")
     assert daemon.agent("postfix").extensions == ()
 
 

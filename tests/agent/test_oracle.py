@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The same requests to Postfix's own scache(8) and to scached: every reply, every descriptor and
 every order is the same.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The manual pages: well-formed, true to the code, and leading to one another."""
 
 from __future__ import annotations

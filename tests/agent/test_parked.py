@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Connections while they are parked: how long they live, and what they may not do."""
 
 from __future__ import annotations

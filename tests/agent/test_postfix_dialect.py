@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The four requests as an unmodified Postfix sends them, and all the ways to get them wrong."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Every exchange that scache-protocol(7) shows is what happens on the wire, byte by byte.
 
 The page is written so that this can read it: its displays are transcripts, with a line for each side's bytes. They are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The house keeps its rules (src/README.md draws it).
 
 - A room is a folder of src/. The rooms of the daemon are floors: a file includes what lies in its own room or on a floor below,
@@ -7,7 +8,7 @@
   circle, inside a room either: each file can be read before all that use it.
 - libsystemd is known in scached, handover and daemon only.
 - No room holds more than a quarter of the lines.
-- The first line of a header says its room and what it is for.
+- The first line of a header, after that of the licence, says its room and what it is for.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ FLOORS = (
 )
 LIBSYSTEMD = {"scached", "handover", "daemon"}
 SHARE_MAX = 0.25
+LICENCE = "/* SPDX-License-Identifier: LGPL-2.1-or-later */\n"
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 
@@ -112,10 +114,10 @@ def too_large(source: Path) -> list[str]:
 
 
 def silent_headers(source: Path) -> list[str]:
-    """Every header whose first line does not name its room and say in one line what the header is for."""
+    """Every header whose first line, after that of the licence, does not name its room and say what the header is for."""
     wrong = []
     for path in sources(source):
-        first = (source / path).read_text().split("\n", 1)[0]
+        first = (source / path).read_text().removeprefix(LICENCE).split("\n", 1)[0]
         if path.suffix == ".h" and not re.fullmatch(rf"/\* {path.parts[0]}: \S.* \*/", first):
             wrong.append(f"{path}: {first}")
     return wrong
@@ -175,7 +177,7 @@ HOUSE = {
 def build(source: Path, house: dict[str, str]) -> Path:
     for name, text in house.items():
         (source / name).parent.mkdir(exist_ok=True)
-        (source / name).write_text(f"/* {name.split('/')[0]}: a part of it */\n{text}\n")
+        (source / name).write_text(f"{LICENCE}/* {name.split('/')[0]}: a part of it */\n{text}\n")
     return source
 
 
@@ -202,7 +204,7 @@ def test_nothing_is_found_where_rules_are_kept(tmp_path: Path, rule) -> None:
     (circles, "agents/agent.h", '#include "agents/exchange.h"', "agents/agent, agents/exchange"),
     (circles, "base/slice.h", '#include "agents/exchange.h"', "agents/agent, agents/exchange, base/slice"),
     (too_large, "wire/intruder.c", "\n" * 1000, "wire holds"),
-    (silent_headers, "wire/intruder.h", "", "wire/intruder.h"),
+    (silent_headers, "wire/intruder.h", LICENCE, "wire/intruder.h"),
     (silent_headers, "cache/intruder.h", "/* wire: somebody else's */", "cache/intruder.h"),
 ])
 def test_a_violation_is_found(tmp_path: Path, rule, name: str, text: str, found: str) -> None:

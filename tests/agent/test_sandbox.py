@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What systemd has made of the daemon that all the other tests of such a run look at: the one that is installed, in the
 whole sandbox of the unit as it is shipped."""
 

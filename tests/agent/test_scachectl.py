@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """scachectl(1): what it prints, at which width, with which exit status, and what it says when something is missing."""
 
 from __future__ import annotations
@@ -88,8 +89,19 @@ def test_status(tool, daemon):
     said = tool("status").stdout
     assert re.search(rf"^scached \S+, process {daemon.pid}$", said, re.MULTILINE)
     assert re.search(r"Connections: 1 parked", said) and re.search(r"Endpoints looked up: 1, 0% found", said)
+    assert re.search(r"Deliveries: 0$", said, re.MULTILINE)
     numbers = json.loads(tool("status", "--json").stdout)
     assert (numbers["connections"], numbers["endpoint_misses"], numbers["process_id"]) == (1, 1, daemon.pid)
+
+
+def test_json_has_nothing_that_a_terminal_obeys(tool, daemon):
+    """Controls of ISO 6429, of direction, and separators of lines, in UTF-8."""
+    characters = [0x1b, 0x7f, 0x80, 0x9b, 0x9f, 0x61c, 0x200e, 0x202a, 0x202e, 0x2028, 0x2066, 0x2069]
+    label = "".join(f"{chr(c)}x" for c in characters) + "\u00e9\u20ac\U0001d11e"
+    daemon.agent("native").park(label)
+    said = tool("list", "--json").stdout
+    assert json.loads(said)[0]["endpoint"] == label
+    assert not set(said) & {chr(c) for c in characters} and "\u00e9\u20ac\U0001d11e" in said
 
 
 def test_list(tool, daemon):
@@ -273,7 +285,33 @@ def test_no_permission(tool, daemon, root):
     tool.binary = shutil.copy(tool.binary, tool.manager.folder / "scachectl")
     said = subprocess.run(["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", *tool.command("status")],
                           text=True, capture_output=True)
-    assert said.returncode == 77 and 'group "scache"' in one_sentence(said)
+    assert said.returncode == 77 and 'group "scache-admin"' in one_sentence(said)
+
+
+def test_ones_own_without_permission(tool, daemon, root):
+    """An agent's user sees and flushes what is theirs, with a word about it, and nothing on the control socket."""
+    uid = 54321
+    for owner, label in ((uid, "mine"), (0, "root's")):
+        daemon.agent("native", uid=owner).park(label)
+    os.chmod(daemon.path("control"), 0o600)
+    os.chmod(daemon.path("native"), 0o666)
+    binary = shutil.copy(tool.binary, tool.manager.folder / "scachectl")
+
+    def ask(*arguments: str) -> subprocess.CompletedProcess:
+        # The default paths of both sockets lead to those of this test, in a mount namespace of its own.
+        script = "mount -t tmpfs none /run && mkdir /run/scached && " \
+                 'ln -s "$1" /run/scached/control.sock && ln -s "$2" /run/scached/scached.sock && shift 2 && ' \
+                 f'exec setpriv --reuid={uid} --regid={uid} --clear-groups "$@"'
+        return subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", daemon.path("control"), daemon.path("native"),
+                               str(binary), *arguments], text=True, capture_output=True)
+
+    said = ask("list", "--json")
+    assert said.returncode == 0, said.stderr
+    assert [entry["endpoint"] for entry in json.loads(said.stdout)] == ["mine"]
+    assert said.stderr.count("\n") == 1 and "your own connections only" in said.stderr
+    assert ask("status").returncode == 77
+    assert ask("flush").stdout == "Flushed 1 connection.\n"
+    assert [entry["endpoint"] for entry in json.loads(tool("list", "--json").stdout)] == ["root's"]
 
 
 def test_wrong_socket(tool, daemon):

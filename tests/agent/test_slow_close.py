@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Descriptors whose close(2) waits for as long as their sender likes: nobody else does, and there
 can never be many of them."""
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* bench: what the server at the floor and the agents agree on, and small helpers of both */
 #pragma once
 

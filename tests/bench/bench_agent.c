@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The load: agents that take connections out of a cache and park them again, and note how long each cycle took.
  *
  *     bench_agent DIALECT SOCKET CONNECTIONS AGENTS [IN-USE [TTL-OF-THE-FIRST]]

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The cost of the cache alone, without any system call: a cycle as an agent makes it (find a destination's connection and
  * take it, bind the destination again, park the connection again) with 1,000 to 1,000,000 connections that each have
  * a destination, a binding and an endpoint of their own. Descriptors are just numbers. */

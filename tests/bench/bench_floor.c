@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The floor: a server that makes the system calls a connection cache cannot do without, and does nothing else.
  *
  *     bench_floor SOCKET [care]

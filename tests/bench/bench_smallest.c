@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The smallest service that systemd can start on demand and that answers an agent: what starting scached is compared
  * with. It speaks just enough to be asked once.
  *

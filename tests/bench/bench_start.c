@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* From connect(2) to the first answer, when nobody runs yet.
  *
  *     bench_start ROUNDS SERVER [ARGUMENT...] [-- SERVER [ARGUMENT...]]...

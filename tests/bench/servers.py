@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The servers that are compared, each started alone and as its own project starts it, without a service manager.
 
     with Scached(folder, build) as server:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Threads that find and save connections as fast as they can: cycles SOCKET [legacy|greeting] THREADS CYCLES
  *
  * Each thread has a handle and a connection of its own. A connection that is found must be the one that was saved. */

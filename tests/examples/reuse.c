@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Send NOOP to an SMTP server on a parked connection, or on a new
  * one, and park the connection for the next program. */
 #define _POSIX_C_SOURCE 200809L

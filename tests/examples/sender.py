@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Send a message: sender.py SOCKET HOST PORT FROM TO <message
 
 What an agent in another language does: the plain protocol, without a library. scache-protocol(7) has every byte of it.

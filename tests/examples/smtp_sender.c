@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Send a message: smtp_sender SOCKET HOST PORT FROM TO <message
  *
  * What an agent does with libscache: find a connection by its destination, check that it still works, and park it

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* faults: makes one call of a running daemon fail. Loaded with LD_PRELOAD; a test arms it through a shared file. */
 
 #include <dlfcn.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* fuzz: what every target offers, to libFuzzer or to replay.c */
 #pragma once
 

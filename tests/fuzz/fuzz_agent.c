@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The agents' whole way through the daemon, in one process and a round at a time: the input is a script of what up to four
  * agents and the peers of their connections do. Nothing may crash, leak memory or a descriptor, or be in two places.
  *
@@ -219,7 +220,7 @@ static void open_agent(struct world *world, size_t i, enum dialect dialect) {
         if (world->setup & SETUP_LITTLE_ROOM)
                 (void) setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &(int){ 0 }, sizeof(int));
         world->agents[i] = pair[0];
-        (void) agents_add(world->set, pair[1], dialect);
+        (void) agents_add(world->set, pair[1], dialect, (struct epoch){});
 }
 
 /* A descriptor of some kind to send. Returns whether it is a copy of ours only. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The index of a hand-over. Any bytes are refused or read; what is read can be put into a cache, and written again it is
  * read as the same. The first byte says whether the checksum and the size are put right before, without which next
  * to nothing would get past them. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The parser of attribute lists: a stream gives the same lists however it is cut into pieces, and writing them gives
  * the stream again. */
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The settings: a main.cf, a scached.conf and one -o, in this order, with the byte 0x1e between them. Whatever they
  * say, the settings are within their bounds or there is an error, and what --check would show means the same again. */
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Feed files, or all files of folders, to a target: replays a corpus without libFuzzer. */
 
 #include <dirent.h>

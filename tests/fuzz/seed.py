@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Write the seed corpora of fuzz_list and fuzz_agent: the exchanges of scache-protocol(7), as the Python agent speaks them.
 
 The scripts for fuzz_agent are spelled as its first comment says; what a fuzzer found on its own lies beside them.

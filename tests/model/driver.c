@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* model: src/cache as a program: one operation a line on standard input, what came of it a line on standard output */
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What src/cache promises, in the plainest way: lists, and a look at all of them for every question."""
 
 from __future__ import annotations

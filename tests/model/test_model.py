@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The cache against a model of it: random operations on a clock that is ours, every result compared.
 
 A sequence that fails is made as short as it gets and printed; in tests/model/corpus, it is tried again

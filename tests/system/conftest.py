@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Machines for tests: a shared one, because most tests can share, and fresh ones for the others."""
 
 import contextlib

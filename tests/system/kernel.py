@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The kernel calls behind a machine that Python itself does not bring before 3.12."""
 
 import ctypes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Mail in a machine: this host's Postfix, unmodified, and smtp-sink(1) for it to deliver to.
 
     postfix = Postfix(machine, connection_cache_service_name="scached")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What the tests of packages share: how they are made, and what each kind of them promises."""
 
 import os

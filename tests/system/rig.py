@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """A machine: a real systemd, booted for a test in about half a second, and how a test works in it.
 
     with Machine() as machine:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Under Postfix's name the log has nothing that programs for Postfix's log do not know: what our lines are to them.
 
 The lines are real: of everything that scached logs, which a whole life of mail and mistakes brings forth, and of Postfix, its own

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The mail host: what Postfix reuses with its own scache(8) is the measure for any other cache."""
 
 import pytest

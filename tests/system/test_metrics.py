@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """scached-metrics.timer: a file of metrics for node_exporter, once a minute, where somebody wants it."""
 
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Arch's package: built by the real makepkg(8) as Arch itself would, installed and removed by the real pacman(8)."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The RPMs: installed, upgraded while connections are parked, and erased, by the real rpm(8) under a real systemd."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Unmodified Postfix, with scached as its connection cache, started on demand by systemd."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Restarts, crashes and reloads by a real systemd, under agents that go on working."""
 
 from __future__ import annotations

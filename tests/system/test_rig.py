@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The rig itself: whatever else fails, it must not be the machine."""
 
 import contextlib

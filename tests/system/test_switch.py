@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Postfix switched over to scached and back, as one command each: `scachectl postfix enable`, `... disable`."""
 
 import pytest

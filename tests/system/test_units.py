@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The shipped units: valid, on demand, back after everything, for ever."""
 
 import pytest
@@ -126,7 +127,7 @@ def test_sandbox(host):
 
 def test_sockets_belong_to_whom_they_should(host):
     modes = host.run(["stat", "-c", "%a %U %G", "/run/scached/scached.sock", "/run/scached/control.sock"]).stdout
-    assert modes.splitlines() == ["660 root scache"] * 2
+    assert modes.splitlines() == ["660 root scache", "660 root scache-admin"]
 
 
 def test_connects_around_idle_exits(host):

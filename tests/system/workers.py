@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Agents at work inside a machine, as processes that a test starts there and talks to in lines of JSON.
 
     python3 workers.py hold SOCKET GROUP UID COUNT     parks, keeps asking, and finds all in the end

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* unit: a cache to try things on, with short words for what the tests do */
 #pragma once
 

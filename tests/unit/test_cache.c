@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the cache does, one rule at a time. */
 
 #include "caches.h"

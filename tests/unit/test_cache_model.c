@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Long random histories of the cache, next to a model that has nothing but arrays and looks at all of them each time. */
 
 #include "caches.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Which entry ends first, against looking at all of them. */
 
 #include "unit.h"

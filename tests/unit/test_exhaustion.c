@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* No memory: each allocation of each operation of the cache fails in turn, and then nothing has changed and nothing is lost.
  * Linked with --wrap for malloc, calloc and reallocarray. */
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The index of what goes from one process to the next: what was written is read, and nothing else is. */
 
 #include <errno.h>

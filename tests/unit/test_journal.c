@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Where lines go: to the journal with fields, under which name; or as text for people. */
 
 #include "unit.h"

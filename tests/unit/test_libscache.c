@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* libscache: each request, byte for byte, and the form for event loops */
 
 #include "test_libscache.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* tests: a service that does as the test says, and a handle of libscache that uses it, in one thread */
 #pragma once
 

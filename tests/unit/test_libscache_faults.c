@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* libscache: services that talk nonsense, restart, are silent, or are not there */
 
 #include "test_libscache.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* How descriptors are shared out. */
 
 #include "unit.h"

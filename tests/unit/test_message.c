@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Bytes and descriptors through a socket. */
 
 #include <dirent.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the service manager is told: in order, without waiting, and what becomes of what it does not take. */
 
 #include "unit.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Opaque bytes for people's eyes. */
 
 #include "unit.h"

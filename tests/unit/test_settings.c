@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* settings: values, their bounds, and where they come from */
 #include "test_settings.h"
 

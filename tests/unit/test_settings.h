@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* tests of settings: load them from text and hear what is said */
 #pragma once
 

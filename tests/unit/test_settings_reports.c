@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* settings: what is said of the bad ones */
 #include "test_settings.h"
 

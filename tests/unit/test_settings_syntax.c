@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* settings: lines and $name, as Postfix reads them */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The keyed hash against what its authors published. */
 
 #include "unit.h"

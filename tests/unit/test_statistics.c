@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The lines that Postfix's log tools know. */
 
 #include "unit.h"

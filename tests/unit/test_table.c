@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The table that grows a bucket at a time. */
 
 #include "unit.h"

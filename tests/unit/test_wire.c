@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Attribute lists and the buffers they live in. */
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* unit: what every unit test includes, in the order that cmocka wants */
 #pragma once
 
