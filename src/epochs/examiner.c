@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "cache/siphash.h"
+#include "epochs/epoch.h"
 #include "epochs/files.h"
 #include "epochs/process.h"
 #include "settings/file.h"

@@ -9,14 +9,6 @@
 #include "base/printable.h"
 #include "epochs/configuration.h"
 
-/* All that the processes of one service of one instance of Postfix are, one after the other, is a line of epochs. An epoch has
- * the line in its upper bits and the state of the files in its lower ones; it is the same in the next process of the daemon. */
-#define EPOCH_LINE_SHIFT 40
-
-static inline uint64_t epoch_line(uint64_t id) {
-        return id >> EPOCH_LINE_SHIFT;
-}
-
 struct examination {
         /* Asked. */
         pid_t pid;
