@@ -107,6 +107,7 @@ include tests/tests.mk packaging/packages.mk
 deps_of_all := build
 deps_of_install := build
 deps_of_demo := build demo
+deps_of_check-quick := build check
 deps_of_deb := build package
 deps_of_rpm := build package
 deps_of = $(or $(deps_of_$(1)),build demo check package)
@@ -118,9 +119,13 @@ deps:
 demo: all
 	@$(PYTHON) tests/demo $(B)
 
-.PHONY: check
+# All tests, those that need neither a booted machine nor sanitizers, or only T: see tests/README.md.
+T ?=
+.PHONY: check check-quick
 check: all
-	@$(PYTHON) tests/run $(B)
+	@$(PYTHON) tests/run $(B) '$(subst ','\'',$(T))'
+check-quick: all
+	@$(PYTHON) tests/run --quick $(B)
 
 MAN_PAGES := $(wildcard man/*.[1-8])
 SOCKETS := $(wildcard units/*.socket)
@@ -173,15 +178,17 @@ clean:
 
 .PHONY: help
 help:
-	@echo 'make            build everything into $(B)/'
-	@echo 'make deps       install the packages that building, testing and packaging need (as root)'
-	@echo 'make deps GOAL  install the packages that GOAL needs, and make GOAL'
-	@echo 'make demo       show it at work, without installing it'
-	@echo 'make check      run all tests (as root: also those that boot systemd)'
-	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=60'
-	@echo 'make bench      compare its cost with the floor and with similar programs'
-	@echo 'make install    install to DESTDIR, prefix=$(prefix); make uninstall removes it'
-	@echo 'make deb, rpm   build packages from the last commit'
-	@echo 'make clean      remove $(B)/'
+	@echo 'make              build everything into $(B)/'
+	@echo 'make deps         install the packages that building, testing and packaging need (as root)'
+	@echo 'make deps GOAL    install the packages that GOAL needs, and make GOAL'
+	@echo 'make demo         show it at work, without installing it'
+	@echo 'make check        run all tests (as root: also those that boot systemd)'
+	@echo 'make check-quick  run those that need neither a booted systemd nor sanitizers'
+	@echo 'make check T=TEST run one file or test: T=tests/agent/test_care.py::test_name'
+	@echo 'make fuzz         run each fuzzer for FUZZ_SECONDS=60'
+	@echo 'make bench        compare its cost with the floor and with similar programs'
+	@echo 'make install      install to DESTDIR, prefix=$(prefix); make uninstall removes it'
+	@echo 'make deb, rpm     build packages from the last commit'
+	@echo 'make clean        remove $(B)/'
 	@echo
 	@echo 'V=1 shows the commands, B=DIR builds into DIR, SANITIZE=address,undefined builds with sanitizers.'

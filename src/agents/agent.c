@@ -7,10 +7,8 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
-#include "custody/descriptor.h"
 #include "custody/disposal.h"
 #include "custody/watch.h"
 
@@ -33,7 +31,7 @@ int agent_new(struct agent **ret, const struct agent_context *context, int fd, e
 
         agent = calloc(1, sizeof(*agent));
         if (!agent) {
-                (void) close(fd);
+                disposal_close(context->disposal, 0, DISPOSAL_SOCKET, fd);
                 return -ENOMEM;
         }
 
@@ -82,8 +80,10 @@ struct agent *agent_free(struct agent *agent) {
         settle_handed(agent);
         if (agent->lent)
                 custody_take_back(agent->context->custody, agent->lent);
-        disposal_close(agent->context->disposal, agent->passing.fd);
-        (void) close(agent->fd);
+        disposal_close(agent->context->disposal, agent->uid, DISPOSAL_PASSED, agent->passing.fd);
+        /* It sees the end now, and what it has sent is in nobody's way. */
+        (void) shutdown(agent->fd, SHUT_RDWR);
+        disposal_close(agent->context->disposal, agent->uid, DISPOSAL_SOCKET, agent->fd);
         wire_buffer_release(&agent->input);
         wire_buffer_release(&agent->output);
         free(agent);
@@ -186,20 +186,16 @@ _cold_ static void endless(struct agent *agent) {
 }
 
 static void discard(void *userdata, int fd) {
-        disposal_close(userdata, fd);
+        const struct agent *agent = userdata;
+
+        disposal_close(agent->context->disposal, agent->uid, DISPOSAL_PASSED, fd);
 }
 
 /* Keep what was passed with the bytes just read. Two for one unit are as wrong as two at once. */
 static void keep_passing(struct agent *agent, struct wire_passing *passing) {
-        struct disposal *disposal = agent->context->disposal;
-
-        /* At once, so that agents cannot first collect, and then let go of, more than the disposal takes. */
-        if (passing->fd >= 0 && descriptor_check(passing->fd) < 0)
-                disposal_close(disposal, steal_fd(&passing->fd));
-
         if (agent->passing.passed != WIRE_PASSED_NONE) {
-                disposal_close(disposal, agent->passing.fd);
-                disposal_close(disposal, passing->fd);
+                discard(agent, agent->passing.fd);
+                discard(agent, passing->fd);
                 agent->passing = (struct wire_passing){ WIRE_PASSED_MANY, -1 };
         } else
                 agent->passing = *passing;
@@ -207,9 +203,11 @@ static void keep_passing(struct agent *agent, struct wire_passing *passing) {
         agent->passing_end = wire_buffer_fill(&agent->input);
 }
 
+bool agent_may_send(const struct agent *agent) {
+        return !disposal_is_full(agent->context->disposal, agent->uid);
+}
+
 int agent_receive(struct agent *agent) {
-        struct disposal *disposal = agent->context->disposal;
-        struct wire_discarder discarder = { disposal_is_full(disposal) ? NULL : discard, disposal };
         struct wire_buffer *input = &agent->input;
         struct wire_passing passing;
         size_t size;
@@ -233,7 +231,7 @@ int agent_receive(struct agent *agent) {
                 return -EMSGSIZE;
         }
 
-        n = wire_receive_with(agent->fd, wire_buffer_tail(input), size, &discarder, &passing);
+        n = wire_receive_with(agent->fd, wire_buffer_tail(input), size, discard, agent, &passing);
         if (n == -EAGAIN)
                 return 0;
         if (n <= 0) {
@@ -299,7 +297,7 @@ enum agent_need agent_next(struct agent *agent, struct agent_unit *ret) {
 
 enum agent_need agent_done(struct agent *agent, struct agent_unit *unit) {
         if (unit->passing.fd >= 0)
-                disposal_close(agent->context->disposal, unit->passing.fd);
+                discard(agent, unit->passing.fd);
 
         /* The request to save stays until its descriptor has come. */
         if (agent->state != AGENT_SAVING) {

@@ -87,12 +87,14 @@ struct agent {
         bool is_queued;
         bool is_busy;
         bool is_handing;
+        bool is_held;
         uint32_t events;
         uint64_t busy_since_us;
         TAILQ_ENTRY(agent) by_activity;
         TAILQ_ENTRY(agent) by_turn;
         TAILQ_ENTRY(agent) by_busy;
         TAILQ_ENTRY(agent) by_handing;
+        TAILQ_ENTRY(agent) by_held;
 };
 
 /* Serve the agent at the other end of a socket, and greet it. Takes the socket, even if it fails. A list has at most
@@ -102,6 +104,9 @@ int agent_new(struct agent **ret, const struct agent_context *context, int fd, e
 
 /* Close the socket. A connection on its way to the agent goes back to the cache if the agent did not receive it. */
 struct agent *agent_free(struct agent *agent);
+
+/* Return whether it may send more: too many descriptors that its user has passed may still wait to be closed. */
+bool agent_may_send(const struct agent *agent);
 
 /* Read once. Returns negative errno if the agent must be disconnected. */
 int agent_receive(struct agent *agent);

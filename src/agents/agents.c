@@ -10,6 +10,7 @@
 #include "agents/exchange.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "custody/disposal.h"
 #include "daemon/timer.h"
 
 /* After a hand-over our copy of the descriptor is kept until the agent shows that it has its own: by what it says next, or,
@@ -31,6 +32,8 @@ struct agents {
         struct agent_list by_turn;     /* in line for a turn */
         struct agent_list by_busy;     /* in the middle of an exchange, for longest first */
         struct agent_list by_handing; /* with a connection handed to them and not yet seen to have arrived */
+        struct agent_list by_held;    /* not read, for their user has passed too many descriptors */
+        uint64_t held_at_progress;    /* of the disposal, when they were last looked at */
         struct loop_timer busy_timer;
         struct loop_timer handing_timer;
         uint64_t handing_check_us;
@@ -44,6 +47,8 @@ _cold_ static void drop(struct agents *agents, struct agent *agent) {
                 TAILQ_REMOVE(&agents->by_busy, agent, by_busy);
         if (agent->is_handing)
                 TAILQ_REMOVE(&agents->by_handing, agent, by_handing);
+        if (agent->is_held)
+                TAILQ_REMOVE(&agents->by_held, agent, by_held);
         agents->server->statistics.total.deliveries_missed += agent->is_looking;
         agents->server->statistics.agents--;
         loop_remove(agents->server->loop, agent->fd, agent);
@@ -141,6 +146,36 @@ static void work(struct agents *agents, struct agent *agent, int r) {
         arrange(agents, agent, r < 0 ? AGENT_NEEDS_END : need);
 }
 
+/* Read from an agent no more, or again. */
+static void hold(struct agents *agents, struct agent *agent, bool is_held) {
+        agent->events = is_held ? 0 : EPOLLIN;
+        if (loop_modify(agents->server->loop, agent->fd, LOOP_AGENT, agent, agent->events) < 0) {
+                drop(agents, agent);
+                return;
+        }
+
+        agent->is_held = is_held;
+        if (is_held)
+                TAILQ_INSERT_TAIL(&agents->by_held, agent, by_held);
+        else
+                TAILQ_REMOVE(&agents->by_held, agent, by_held);
+}
+
+static void release_held(struct agents *agents) {
+        uint64_t progress = disposal_progress(agents->context.disposal);
+        struct agent *agent, *next;
+
+        if (progress == agents->held_at_progress)
+                return;
+
+        agents->held_at_progress = progress;
+        for (agent = TAILQ_FIRST(&agents->by_held); agent; agent = next) {
+                next = TAILQ_NEXT(agent, by_held);
+                if (agent_may_send(agent))
+                        hold(agents, agent, false);
+        }
+}
+
 static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
         struct agents *agents = userdata;
         struct agent *agent = object;
@@ -148,6 +183,17 @@ static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
         /* What was read is worked off first. */
         if (agent->is_queued)
                 return;
+
+        /* There is no event for one that is held but its end. */
+        if (agent->is_held) {
+                drop(agents, agent);
+                return;
+        }
+
+        if (agent->events & EPOLLIN && !agent_may_send(agent)) {
+                hold(agents, agent, true);
+                return;
+        }
 
         if (TAILQ_NEXT(agent, by_activity)) {
                 TAILQ_REMOVE(&agents->by_activity, agent, by_activity);
@@ -159,6 +205,8 @@ static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
 uint64_t agents_take_turns(struct agents *agents) {
         struct agent *last, *agent = NULL;
 
+        if (!TAILQ_EMPTY(&agents->by_held))
+                release_held(agents);
         if (TAILQ_EMPTY(&agents->by_turn))
                 return USEC_INFINITY;
 
@@ -231,6 +279,7 @@ int agents_new(struct agents **ret, struct server *server, struct disposal *disp
         TAILQ_INIT(&agents->by_turn);
         TAILQ_INIT(&agents->by_busy);
         TAILQ_INIT(&agents->by_handing);
+        TAILQ_INIT(&agents->by_held);
 
         r = loop_timer_init(&agents->busy_timer, server->loop, on_busy_timer, agents);
         if (r >= 0)

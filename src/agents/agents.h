@@ -12,7 +12,7 @@ struct agents;
 struct disposal;
 struct server;
 
-/* Make an empty set. SERVER, from which requests are served, and DISPOSAL, for unexpected descriptors, must outlive it.
+/* Make an empty set. SERVER, from which requests are served, and DISPOSAL, for descriptors to close, must outlive it.
  * Returns negative errno. */
 int agents_new(struct agents **ret, struct server *server, struct disposal *disposal);
 

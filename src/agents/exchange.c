@@ -53,7 +53,7 @@ enum refusal {
         REFUSAL_UNWANTED,
         REFUSAL_MISSING,
         REFUSAL_NO_SOCKET,
-        REFUSAL_DECLINED,
+        REFUSAL_NO_STREAM,
         REFUSAL_EXHAUSTED,
 };
 
@@ -70,8 +70,9 @@ static const struct {
                 " asked to save a connection, but sent no descriptor", "" },
         [REFUSAL_NO_SOCKET] = { EVENT_DESCRIPTOR_REFUSED, STATUS_FAIL,
                 " sent a descriptor that is not a socket: refused", "" },
-        [REFUSAL_DECLINED] = { EVENT_EXHAUSTED, STATUS_FAIL,
-                ": too many descriptors that are not sockets are still being closed", "" },
+        [REFUSAL_NO_STREAM] = { EVENT_DESCRIPTOR_REFUSED, STATUS_FAIL,
+                " sent a socket that is not a stream of TCP or AF_UNIX, and so not a connection: refused",
+                "" },
         [REFUSAL_EXHAUSTED] = { EVENT_EXHAUSTED, STATUS_FAIL, ": ", "" },
 };
 
@@ -155,7 +156,7 @@ _cold_ static int refuse(struct exchange *exchange, enum refusal why, const char
                 refusals[why].event == EVENT_EXHAUSTED ? "Could not save a connection for agent" : "Agent",
                 (int) agent->pid, agent->uid, refusals[why].before, detail, refusals[why].after);
 
-        /* For whoever asks next. Where descriptors were declined, what is parked cannot help. */
+        /* For whoever asks next. */
         if (why == REFUSAL_EXHAUSTED)
                 (void) custody_make_room(exchange->server->custody);
         return answer_refused(exchange, refusals[why].status);
@@ -245,6 +246,7 @@ static int save(struct exchange *exchange, bool with_binding) {
                 .farewell = option_of(exchange),
                 .fd = passing->fd,
         };
+        uint64_t cookie;
         int r;
 
         if (read_ttl(exchange) < 0)
@@ -257,14 +259,13 @@ static int save(struct exchange *exchange, bool with_binding) {
                 return refuse(exchange, REFUSAL_UNWANTED, "");
         case WIRE_PASSED_LOST:
                 return refuse(exchange, REFUSAL_EXHAUSTED, strerror(EMFILE));
-        case WIRE_PASSED_DECLINED:
-                return refuse(exchange, REFUSAL_DECLINED, "");
         case WIRE_PASSED_ONE:
                 break;
         }
 
-        if (passing->fd < 0)
-                return refuse(exchange, REFUSAL_NO_SOCKET, "");
+        r = descriptor_check(&server->descriptors, passing->fd, &cookie);
+        if (r < 0)
+                return refuse(exchange, r == -EPROTOTYPE ? REFUSAL_NO_STREAM : REFUSAL_NO_SOCKET, "");
 
         details.ttl_us = exchange->ttl_us;
         details.deadline_us = usec_add(loop_now(server->loop), exchange->ttl_us);

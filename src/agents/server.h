@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cache/cache.h"
+#include "custody/descriptor.h"
 #include "custody/statistics.h"
 #include "custody/watch.h"
 #include "daemon/journal.h"
@@ -17,5 +18,6 @@ struct server {
         struct cache *cache;
         struct custody *custody;
         struct statistics statistics;
+        struct descriptors descriptors;
         struct wire_buffer scratch; /* for building an answer */
 };

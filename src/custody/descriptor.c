@@ -2,35 +2,62 @@
 #include "custody/descriptor.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-int descriptor_check(int fd) {
+/* None of these options takes the lock of the socket, which whoever else holds it may keep. */
+
+static int get(int fd, int option) {
         socklen_t size = sizeof(int);
-        int type;
+        int value;
 
-        return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 ? -errno : 0;
+        return getsockopt(fd, SOL_SOCKET, option, &value, &size) < 0 ? -errno : value;
 }
 
-int descriptor_identity(int fd, uint64_t *ret) {
+int descriptor_identify(int fd, uint64_t *ret) {
         socklen_t size = sizeof(*ret);
 
         return getsockopt(fd, SOL_SOCKET, SO_COOKIE, ret, &size) < 0 ? -errno : 0;
 }
 
-void descriptor_close(int fd) {
-        if (descriptor_close_socket(fd) < 0)
-                (void) close(fd);
+/* Other kinds are no connections. To look whether there is something to read from them may wait, and what is sent to a
+ * datagram socket may be taken for the daemon's own word. */
+static int check_kind(int fd) {
+        int type, domain, protocol;
+
+        type = get(fd, SO_TYPE);
+        if (type < 0)
+                return type;
+        domain = get(fd, SO_DOMAIN);
+        if (domain < 0)
+                return domain;
+        protocol = get(fd, SO_PROTOCOL);
+        if (protocol < 0)
+                return protocol;
+
+        if (type == SOCK_STREAM &&
+                (domain == AF_UNIX ||
+                        ((domain == AF_INET || domain == AF_INET6) &&
+                                (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP))))
+                return 0;
+        return -EPROTOTYPE;
 }
 
-int descriptor_close_socket(int fd) {
-        static const struct linger off = {};
+int descriptor_check(struct descriptors *descriptors, int fd, uint64_t *ret) {
+        uint64_t *known;
+        int r;
 
-        /* With SO_LINGER, whoever closes the last copy of a TCP socket waits for its peer. Others who hold the socket can set
-         * it at any time, so it is taken off last; and they may have closed theirs already, so ours may be the last one. */
-        if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off)) < 0 && errno == ENOTSOCK)
-                return -ENOTSOCK;
+        r = descriptor_identify(fd, ret);
+        if (r < 0)
+                return r;
 
-        (void) close(fd);
-        return 0;
+        /* A socket never becomes one of another kind. */
+        known = &descriptors->known[*ret % DESCRIPTORS_KNOWN];
+        if (*known == *ret)
+                return 0;
+
+        r = check_kind(fd);
+        if (r >= 0)
+                *known = *ret;
+        return r;
 }

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* custody: descriptors from outside: check, identify and close them */
+/* custody: descriptors from outside: check and identify them, by calls that wait for nobody */
 #pragma once
 
 #include <stdint.h>
 
-/* Check that a descriptor is a socket, and so may be parked. Returns 0, -ENOTSOCK, or another negative errno. */
-int descriptor_check(int fd);
+/* Sockets that have lately been found to be connections, so that the next look at each takes one call. All zero at first. */
+#define DESCRIPTORS_KNOWN 1024
 
-/* Get the number that identifies a socket, and all copies of it, during this boot (SO_COOKIE). Returns negative errno. */
-int descriptor_identity(int fd, uint64_t *ret);
+struct descriptors {
+        uint64_t known[DESCRIPTORS_KNOWN];
+};
 
-/* Close a descriptor. For a socket, this does not wait for the peer; for another file it may wait (custody/disposal.h). */
-void descriptor_close(int fd);
+/* Get the number that identifies a socket, and all copies of it, during this boot (SO_COOKIE). Returns -ENOTSOCK, or another
+ * negative errno. */
+int descriptor_identify(int fd, uint64_t *ret);
 
-/* The same for sockets only. Returns -ENOTSOCK for another file, which is left open. */
-int descriptor_close_socket(int fd);
+/* The same for what may be parked: a stream socket of TCP, MPTCP or AF_UNIX. Returns -ENOTSOCK, -EPROTOTYPE for another
+ * socket, or another negative errno. */
+int descriptor_check(struct descriptors *descriptors, int fd, uint64_t *ret);

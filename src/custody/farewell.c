@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "custody/farewell.h"
 
-#include <errno.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-
-#include "custody/descriptor.h"
 
 /* How long a peer may take to answer a farewell and hang up. */
 #define WAITING_TIME_US (UINT64_C(5) * USEC_PER_SEC)
 
-/* How many bytes of an answer to a farewell are taken at once, to be thrown away. */
-#define ANSWER_MAX 4096
+/* A peer that hangs up is all we wait for: what it says before that is nobody's. Urgent data and queued errors, though, would
+ * be reported until somebody reads them. */
+#define WAITING_EVENTS (EPOLLRDHUP | EPOLLPRI)
 
 /* Of a connection's owner_bits: it is in the list of those that wait for their peer. */
 #define BIT_WAITING 1
@@ -19,7 +16,9 @@
 static void stop_waiting(struct farewells *farewells, struct connection *connection) {
         TAILQ_REMOVE(&farewells->waiting, connection, siblings);
         farewells->n_waiting--;
-        farewells_skip(farewells, connection);
+        loop_remove(farewells->loop, connection->fd, connection);
+        disposal_close_told(farewells->disposal, connection->uid, connection->fd);
+        connection_free(connection);
 }
 
 static void on_timer(void *userdata) {
@@ -34,42 +33,19 @@ static void on_timer(void *userdata) {
                 loop_timer_set(&farewells->timer, connection->deadline.at_us);
 }
 
-int farewells_init(
-        struct farewells *farewells, struct loop *loop, struct statistics *statistics, size_t max) {
-        *farewells = (struct farewells){ .loop = loop, .statistics = statistics, .max = max };
-        TAILQ_INIT(&farewells->waiting);
-        return loop_timer_init(&farewells->timer, loop, on_timer, farewells);
-}
+static void on_said(void *userdata, struct connection *connection, bool is_said, bool is_open) {
+        struct farewells *farewells = userdata;
 
-void farewells_release(struct farewells *farewells) {
-        while (farewells_hurry(farewells))
-                ;
-        loop_timer_release(&farewells->timer);
-}
+        farewells->n_saying--;
+        farewells->statistics->total.farewells += is_said;
+        if (!is_open) {
+                connection_free(connection);
+                return;
+        }
 
-/* Send the farewell. Returns whether it is worth waiting for an answer. */
-static bool send_farewell(struct farewells *farewells, struct connection *connection) {
-        struct slice farewell = connection_farewell(connection);
-        char byte;
-
-        if (farewell.size == 0)
-                return false;
-
-        /* A peer that has hung up or said goodbye itself gets none. */
-        if (recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN)
-                return false;
-
-        if (send(connection->fd, farewell.data, farewell.size, MSG_DONTWAIT | MSG_NOSIGNAL) !=
-                (ssize_t) farewell.size)
-                return false;
-
-        farewells->statistics->total.farewells++;
-        return true;
-}
-
-void farewells_say(struct farewells *farewells, struct connection *connection) {
-        if (!send_farewell(farewells, connection)) {
-                farewells_skip(farewells, connection);
+        if (loop_add(farewells->loop, connection->fd, LOOP_CONNECTION, connection, WAITING_EVENTS) < 0) {
+                disposal_close_told(farewells->disposal, connection->uid, connection->fd);
+                connection_free(connection);
                 return;
         }
 
@@ -84,28 +60,41 @@ void farewells_say(struct farewells *farewells, struct connection *connection) {
                 loop_timer_set(&farewells->timer, connection->deadline.at_us);
 }
 
-void farewells_skip(struct farewells *farewells, struct connection *connection) {
+int farewells_init(struct farewells *farewells, struct loop *loop, struct statistics *statistics,
+        struct disposal *disposal, size_t max) {
+        *farewells = (struct farewells){
+                .loop = loop,
+                .statistics = statistics,
+                .disposal = disposal,
+                .max = max,
+        };
+        TAILQ_INIT(&farewells->waiting);
+        disposal_on_said(disposal, on_said, farewells);
+        return loop_timer_init(&farewells->timer, loop, on_timer, farewells);
+}
+
+void farewells_release(struct farewells *farewells) {
+        disposal_settle(farewells->disposal);
+        disposal_on_said(farewells->disposal, NULL, NULL);
+        while (farewells_hurry(farewells))
+                ;
+        loop_timer_release(&farewells->timer);
+}
+
+void farewells_say(struct farewells *farewells, struct connection *connection) {
         loop_remove(farewells->loop, connection->fd, connection);
-        descriptor_close(connection->fd);
-        connection_free(connection);
+        if (connection_farewell(connection).size > 0) {
+                farewells->n_saying++;
+                disposal_say(farewells->disposal, connection, !farewells->in_hurry);
+        } else {
+                disposal_close(farewells->disposal, connection->uid, DISPOSAL_PASSED, connection->fd);
+                connection_free(connection);
+        }
 }
 
 void farewells_ready(struct farewells *farewells, struct connection *connection, uint32_t events) {
-        char answer[ANSWER_MAX];
-        ssize_t n;
-
-        /* It has departed, and its farewell is sent when its turn comes. */
-        if (!(connection->owner_bits & BIT_WAITING))
-                return;
-
-        /* Urgent data and queued errors are no answer to wait for, and would be reported until somebody reads them. */
-        if (events & (EPOLLPRI | EPOLLERR | EPOLLHUP)) {
-                stop_waiting(farewells, connection);
-                return;
-        }
-
-        n = recv(connection->fd, answer, sizeof(answer), MSG_DONTWAIT);
-        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        /* Otherwise it has departed, and its farewell is sent when its turn comes. */
+        if ((connection->owner_bits & BIT_WAITING) && events != 0)
                 stop_waiting(farewells, connection);
 }
 

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
-#include "custody/descriptor.h"
 #include "custody/farewell.h"
 
 /* How many connections are let go of at once. */
@@ -19,8 +18,15 @@ struct custody {
         struct loop *loop;
         struct cache *cache;
         struct statistics *statistics;
+        struct disposal *disposal;
         struct farewells farewells;
 };
+
+/* Close a connection that is out of the cache, without a farewell. */
+static void end(struct custody *custody, struct connection *connection) {
+        disposal_close(custody->disposal, connection->uid, DISPOSAL_PASSED, connection->fd);
+        connection_free(connection);
+}
 
 static void on_ready(void *userdata, void *object, uint32_t events) {
         struct custody *custody = userdata;
@@ -28,13 +34,15 @@ static void on_ready(void *userdata, void *object, uint32_t events) {
 
         if (connection->state == CONNECTION_PARKED) {
                 custody->statistics->total.connections_dead++;
-                custody_release(custody, connection);
+                cache_remove(custody->cache, connection);
+                loop_remove(custody->loop, connection->fd, connection);
+                end(custody, connection);
         } else
                 farewells_ready(&custody->farewells, connection, events);
 }
 
 int custody_new(struct custody **ret, struct loop *loop, struct cache *cache, struct statistics *statistics,
-        size_t leaving_max) {
+        struct disposal *disposal, size_t leaving_max) {
         struct custody *custody;
         int r;
 
@@ -45,7 +53,8 @@ int custody_new(struct custody **ret, struct loop *loop, struct cache *cache, st
         custody->loop = loop;
         custody->cache = cache;
         custody->statistics = statistics;
-        r = farewells_init(&custody->farewells, loop, statistics, leaving_max);
+        custody->disposal = disposal;
+        r = farewells_init(&custody->farewells, loop, statistics, disposal, leaving_max);
         if (r < 0) {
                 custody_free(custody);
                 return r;
@@ -106,8 +115,7 @@ void custody_lend(struct custody *custody, struct connection *connection) {
 
 void custody_give(struct custody *custody, struct connection *connection) {
         cache_give(custody->cache, connection);
-        descriptor_close(connection->fd);
-        connection_free(connection);
+        end(custody, connection);
 }
 
 void custody_take_back(struct custody *custody, struct connection *connection) {
@@ -120,7 +128,9 @@ void custody_take_back(struct custody *custody, struct connection *connection) {
 
 void custody_release(struct custody *custody, struct connection *connection) {
         cache_remove(custody->cache, connection);
-        farewells_skip(&custody->farewells, connection);
+        loop_remove(custody->loop, connection->fd, connection);
+        disposal_close_kept(custody->disposal, connection->uid, connection->fd);
+        connection_free(connection);
 }
 
 static void count_departure(struct statistics_counters *total, enum departure why) {
@@ -148,13 +158,20 @@ bool custody_let_go(struct custody *custody) {
         return true;
 }
 
+void custody_hurry(struct custody *custody, bool in_hurry) {
+        custody->farewells.in_hurry = in_hurry;
+}
+
 bool custody_make_room(struct custody *custody) {
         bool made_room = cache_let_one_go(custody->cache, DEPARTURE_LIMIT);
 
+        custody_hurry(custody, true);
         (void) custody_let_go(custody);
+        custody_hurry(custody, false);
+        disposal_hurry(custody->disposal);
         return farewells_hurry(&custody->farewells) || made_room;
 }
 
 size_t custody_leaving(const struct custody *custody) {
-        return custody->farewells.n_waiting;
+        return custody->farewells.n_waiting + custody->farewells.n_saying;
 }

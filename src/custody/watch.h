@@ -3,20 +3,21 @@
 #pragma once
 
 #include "cache/cache.h"
+#include "custody/disposal.h"
 #include "custody/statistics.h"
 #include "daemon/loop.h"
 
-/* The custody owns the descriptor of each of its connections, and is the only place where they are closed. It has a
- * connection from custody_save() until custody_release(), or until it closes it. */
+/* The custody owns the descriptor of each of its connections from custody_save() on, until it gives it to the disposal, which
+ * closes it. Here, only calls are made on it that do not take the lock of the socket: epoll_ctl(2), and a look at its kind. */
 
 struct custody;
 
 /* Make a custody for the connections in CACHE. The arguments must outlive it. After their farewell, at most LEAVING_MAX
  * connections wait for their peer to hang up. Returns negative errno. */
 int custody_new(struct custody **ret, struct loop *loop, struct cache *cache, struct statistics *statistics,
-        size_t leaving_max);
+        struct disposal *disposal, size_t leaving_max);
 
-/* Close the connections that are left, and free. */
+/* Close the connections that are left, and free. Waits for farewells that are being sent, but for none that takes long. */
 struct custody *custody_free(struct custody *custody);
 
 /* Save a connection in the cache and watch it: it leaves the cache when its peer hangs up or sends something. At a limit,
@@ -37,12 +38,15 @@ void custody_give(struct custody *custody, struct connection *connection);
 void custody_take_back(struct custody *custody, struct connection *connection);
 
 /* Release a parked connection that the service manager keeps: remove it from the cache without a farewell, and free the
- * record. SO_LINGER is turned off, so that closing the last copy never waits for the peer. */
+ * record. SO_LINGER is turned off, so that whoever closes the last copy does not wait for the peer. */
 void custody_release(struct custody *custody, struct connection *connection);
 
 /* Close connections that departed from the cache, after their farewell; only some at a time, so that agents do not notice.
  * Returns whether there are more. */
 bool custody_let_go(struct custody *custody);
+
+/* From here on, close connections as soon as their farewell is sent, or no longer. */
+void custody_hurry(struct custody *custody, bool in_hurry);
 
 /* Free a descriptor and memory: evict the connection that expires first, and wait for one peer less. Returns whether there
  * was any. */

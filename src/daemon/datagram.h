@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* daemon: datagrams to somebody who may not read them, without ever waiting */
+/* daemon: sends datagrams to a receiver that may not read them, without waiting */
 #pragma once
 
 #include <stddef.h>

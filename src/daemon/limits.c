@@ -6,8 +6,13 @@
 #include "base/cleanup.h"
 
 /* Standard streams, listening sockets, epoll, timers, signals, the journal, the settings while they are read, one more
- * agent being accepted, and the two descriptors that an agent may pass at once. */
+ * agent being accepted, and channels to workers. */
 #define DESCRIPTORS_OWN UINT64_C(48)
+
+/* As many as one message brings (SCM_MAX_FD): the kernel would have to close those for which there is no room, and that may
+ * wait. A table of less than 1,024 has no such room. */
+#define DESCRIPTORS_MESSAGE UINT64_C(253)
+#define DESCRIPTORS_ENOUGH  UINT64_C(1024)
 
 /* An agent's socket, and what it may have passed with a request that is not complete. */
 #define DESCRIPTORS_AGENT UINT64_C(2)
@@ -19,6 +24,9 @@
 
 #define LEAVING_PART 32
 #define LEAVING_MAX  UINT64_C(1024)
+
+#define CLOSING_PART 16
+#define CLOSING_MAX  UINT64_C(4096)
 
 /* So many descriptors there are where that cannot be found out. */
 #define DESCRIPTORS_UNKNOWN UINT64_C(1024)
@@ -44,7 +52,8 @@ static uint64_t at_least_one(uint64_t n) {
 }
 
 struct limits limits_share(uint64_t n_descriptors, uint64_t connections_wanted, uint64_t agents_wanted) {
-        uint64_t left = n_descriptors > DESCRIPTORS_OWN ? n_descriptors - DESCRIPTORS_OWN : 0;
+        uint64_t kept = DESCRIPTORS_OWN + (n_descriptors >= DESCRIPTORS_ENOUGH ? DESCRIPTORS_MESSAGE : 0);
+        uint64_t left = n_descriptors > kept ? n_descriptors - kept : 0;
         struct limits limits;
 
         limits.agents = at_least_one(agents_wanted > 0 ? MIN(agents_wanted, left / 2 / DESCRIPTORS_AGENT)
@@ -52,6 +61,8 @@ struct limits limits_share(uint64_t n_descriptors, uint64_t connections_wanted, 
         left -= MIN(left, limits.agents * DESCRIPTORS_AGENT);
         limits.leaving = at_least_one(MIN(left / LEAVING_PART, LEAVING_MAX));
         left -= MIN(left, limits.leaving);
+        limits.closing = at_least_one(MIN(left / CLOSING_PART, CLOSING_MAX));
+        left -= MIN(left, limits.closing);
         limits.connections = at_least_one(connections_wanted > 0 ? MIN(connections_wanted, left) : left);
         return limits;
 }

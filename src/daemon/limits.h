@@ -9,6 +9,7 @@ struct limits {
         uint64_t connections; /* parked or lent */
         uint64_t agents;
         uint64_t leaving; /* connections that wait for their peer after a farewell */
+        uint64_t closing; /* descriptors that wait to be closed, besides those that have been parked */
 };
 
 /* Raise RLIMIT_NOFILE as far as possible. Returns the number of descriptors that it then allows. */

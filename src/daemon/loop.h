@@ -16,6 +16,7 @@ struct loop;
 enum loop_kind {
         LOOP_CONNECTION,
         LOOP_AGENT,
+        LOOP_DISPOSAL,
         _LOOP_KIND_MAX,
 };
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "daemon/worker.h"
+#include "daemon/errand.h"
 #include "epochs/examiner.h"
 
 /* Services of all instances of Postfix together. */
@@ -31,8 +31,8 @@ struct epochs {
         struct loop *loop;
         struct cache *cache;
         struct journal *journal;
-        struct worker *worker;
-        struct examiner *examiner; /* the worker's thread uses it */
+        struct errands *errands;
+        struct examiner *examiner; /* the thread uses it */
         struct line lines[LINES_MAX];
         size_t n_lines;
         size_t n_inquiries;
@@ -44,7 +44,7 @@ struct epochs {
 };
 
 struct epoch_inquiry {
-        struct worker_job job;
+        struct errand errand;
         struct epochs *epochs;
         struct journal_subject subject;
         int fd;
@@ -77,7 +77,7 @@ int epochs_new(struct epochs **ret, struct loop *loop, struct cache *cache, stru
         epochs->journal = journal;
         r = examiner_new(&epochs->examiner);
         if (r >= 0)
-                r = worker_new(&epochs->worker, loop);
+                r = errands_new(&epochs->errands, loop);
         if (r < 0) {
                 epochs_free(epochs);
                 return r;
@@ -89,7 +89,7 @@ int epochs_new(struct epochs **ret, struct loop *loop, struct cache *cache, stru
 
 struct epochs *epochs_free(struct epochs *epochs) {
         /* If the thread waits for a file, it goes on until the process ends, and so do those that it uses. */
-        if (!epochs || worker_free(epochs->worker))
+        if (!epochs || errands_free(epochs->errands))
                 return NULL;
 
         examiner_free(epochs->examiner);
@@ -168,14 +168,14 @@ static bool has_hung_up(int fd) {
         return poll(&end, 1, 0) != 0;
 }
 
-static void work(struct worker_job *job) {
-        struct epoch_inquiry *inquiry = CONTAINER_OF(job, struct epoch_inquiry, job);
+static void work(struct errand *errand) {
+        struct epoch_inquiry *inquiry = CONTAINER_OF(errand, struct epoch_inquiry, errand);
 
         examiner_examine(inquiry->epochs->examiner, &inquiry->examination);
 }
 
-static void done(struct worker_job *job) {
-        struct epoch_inquiry *inquiry = CONTAINER_OF(job, struct epoch_inquiry, job);
+static void done(struct errand *errand) {
+        struct epoch_inquiry *inquiry = CONTAINER_OF(errand, struct epoch_inquiry, errand);
 
         if (inquiry->fn)
                 inquiry->fn(inquiry->userdata, has_hung_up(inquiry->fd) ? epoch_unknown() : judge(inquiry));
@@ -195,8 +195,8 @@ int epoch_ask(struct epochs *epochs, const struct epoch_question *question, epoc
         if (!inquiry)
                 return -ENOMEM;
 
-        inquiry->job.work = work;
-        inquiry->job.done = done;
+        inquiry->errand.work = work;
+        inquiry->errand.done = done;
         inquiry->epochs = epochs;
         inquiry->subject = question->subject;
         inquiry->fd = question->fd;
@@ -208,7 +208,8 @@ int epoch_ask(struct epochs *epochs, const struct epoch_question *question, epoc
         inquiry->examination.queue = inquiry->queue;
         inquiry->examination.directories = inquiry->directories;
 
-        r = inquiry->queue && inquiry->directories ? worker_submit(epochs->worker, &inquiry->job) : -ENOMEM;
+        r = inquiry->queue && inquiry->directories ? errand_begin(epochs->errands, &inquiry->errand)
+                                                   : -ENOMEM;
         if (r < 0) {
                 say_unknown(inquiry, strerror(-r));
                 inquiry_free(inquiry);

@@ -110,7 +110,7 @@ static void put_connection(struct index_writer *writer, const struct connection 
         };
         int r;
 
-        r = descriptor_identity(connection->fd, &record.cookie);
+        r = descriptor_identify(connection->fd, &record.cookie);
         if (r < 0)
                 writer->error = r;
         index_put_connection(writer, &record);
@@ -196,9 +196,10 @@ static int store(struct notify *notify, int index_fd, const int parcels[], size_
         return r;
 }
 
-static void close_parcels(const int parcels[], size_t n) {
+/* Where the service manager has not taken them, ours are the last copies, with all that is in them. */
+static void close_parcels(struct disposal *disposal, const int parcels[], size_t n) {
         for (size_t i = 0; i < n; i++)
-                (void) close(parcels[i]);
+                disposal_close(disposal, 0, DISPOSAL_SOCKET, parcels[i]);
 }
 
 /* Store what is in the inventory. RET_KEPT is how many connections are out of our hands after that. */
@@ -217,7 +218,7 @@ static int save(const struct handover *handover, struct inventory *inventory, si
                 inventory->fds, inventory->n_connections, parcels, parcels_allowed(), inventory->packed);
         index_fd = make_index(handover->statistics, inventory);
         r = index_fd < 0 ? index_fd : store(handover->notify, index_fd, parcels, n_parcels);
-        close_parcels(parcels, n_parcels);
+        close_parcels(handover->disposal, parcels, n_parcels);
         if (r < 0)
                 return r;
 
@@ -312,7 +313,7 @@ static int take_connection(struct taking *taking, int fd) {
         uint64_t cookie;
         int r;
 
-        r = descriptor_identity(fd, &cookie);
+        r = descriptor_identify(fd, &cookie);
         if (r < 0)
                 return r;
 
@@ -331,7 +332,7 @@ static void on_descriptor(void *userdata, int fd) {
         struct taking *taking = userdata;
 
         if (take_connection(taking, fd) < 0) {
-                descriptor_close(fd);
+                disposal_close(taking->handover->disposal, 0, DISPOSAL_PASSED, fd);
                 taking->n_closed++;
         } else
                 taking->n_taken++;
@@ -342,8 +343,11 @@ static void on_descriptor(void *userdata, int fd) {
 static void after_descriptors(void *userdata) {
         struct taking *taking = userdata;
 
+        custody_hurry(taking->handover->custody, true);
         while (custody_let_go(taking->handover->custody))
                 ;
+        custody_hurry(taking->handover->custody, false);
+        disposal_settle(taking->handover->disposal);
 }
 
 static int take_bindings(struct cache *cache, const struct index *index, size_t *ret_taken) {

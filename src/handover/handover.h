@@ -14,6 +14,7 @@ struct passed;
 struct handover {
         struct cache *cache;
         struct custody *custody;
+        struct disposal *disposal;
         struct statistics *statistics;
         struct journal *journal;
         struct notify *notify;

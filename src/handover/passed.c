@@ -3,8 +3,13 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "custody/disposal.h"
 
 static void sort_in(struct passed *passed, int fd, const char *name) {
         if (strcmp(name, PASSED_PARCEL) == 0)
@@ -18,7 +23,7 @@ static void sort_in(struct passed *passed, int fd, const char *name) {
 }
 
 int passed_new(struct passed **ret) {
-        _cleanup_(passed_freep) struct passed *passed = NULL;
+        struct passed *passed;
         int n;
 
         passed = calloc(1, sizeof(*passed));
@@ -27,31 +32,32 @@ int passed_new(struct passed **ret) {
         passed->index_fd = -1;
 
         n = sd_listen_fds_with_names(true, &passed->names);
-        if (n < 0)
-                return n;
-
         if (n > 0) {
                 passed->sockets = calloc((size_t) n, sizeof(*passed->sockets));
                 passed->parcel_fds = calloc((size_t) n, sizeof(*passed->parcel_fds));
                 if (!passed->sockets || !passed->parcel_fds)
-                        return -ENOMEM;
+                        n = -ENOMEM;
+        }
+        if (n < 0) {
+                passed_free(passed, NULL);
+                return n;
         }
 
         for (int i = 0; i < n; i++)
                 sort_in(passed, SD_LISTEN_FDS_START + i, passed->names[i]);
 
-        *ret = STEAL(passed);
+        *ret = passed;
         return 0;
 }
 
-struct passed *passed_free(struct passed *passed) {
+struct passed *passed_free(struct passed *passed, struct disposal *disposal) {
         if (!passed)
                 return NULL;
 
-        for (size_t i = 0; i < passed->n_sockets; i++)
-                closep(&passed->sockets[i].fd);
-        for (size_t i = 0; i < passed->n_parcels; i++)
-                closep(&passed->parcel_fds[i]);
+        for (size_t i = 0; disposal && i < passed->n_sockets; i++)
+                disposal_close(disposal, 0, DISPOSAL_SOCKET, passed->sockets[i].fd);
+        for (size_t i = 0; disposal && i < passed->n_parcels; i++)
+                disposal_close(disposal, 0, DISPOSAL_SOCKET, passed->parcel_fds[i]);
         closep(&passed->index_fd);
         for (char **name = passed->names; name && *name; name++)
                 free(*name);

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "base/cleanup.h"
+struct disposal;
 
 /* The names under which handover_save() stores. A descriptor with another name is taken for a listening socket. */
 #define PASSED_PARCEL "connections"
@@ -28,6 +28,5 @@ struct passed {
  * process. Returns negative errno. */
 int passed_new(struct passed **ret);
 
-/* Close the descriptors that nobody has taken, and free. */
-struct passed *passed_free(struct passed *passed);
-DEFINE_CLEANUP(struct passed *, passed_free);
+/* Free, and have DISPOSAL close the descriptors that nobody has taken. Without one, our end closes them. */
+struct passed *passed_free(struct passed *passed, struct disposal *disposal);

@@ -6,12 +6,12 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "agents/agents.h"
 #include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "custody/disposal.h"
 #include "daemon/timer.h"
 #include "epochs/epochs.h"
 
@@ -35,6 +35,7 @@ TAILQ_HEAD(arrival_list, arrival);
 struct arrivals {
         struct server *server;
         struct agents *agents;
+        struct disposal *disposal;
         struct epochs *epochs;
         struct arrival_list list; /* in their order, so the first has waited longest */
         size_t n;
@@ -85,8 +86,8 @@ static void on_timer(void *userdata) {
                 loop_timer_set(&arrivals->timer, arrival->until_us);
 }
 
-int arrivals_new(
-        struct arrivals **ret, struct server *server, struct agents *agents, struct epochs *epochs) {
+int arrivals_new(struct arrivals **ret, struct server *server, struct agents *agents,
+        struct disposal *disposal, struct epochs *epochs) {
         struct arrivals *arrivals;
         int r;
 
@@ -96,6 +97,7 @@ int arrivals_new(
 
         arrivals->server = server;
         arrivals->agents = agents;
+        arrivals->disposal = disposal;
         arrivals->epochs = epochs;
         TAILQ_INIT(&arrivals->list);
         r = loop_timer_init(&arrivals->timer, server->loop, on_timer, arrivals);
@@ -116,7 +118,7 @@ struct arrivals *arrivals_free(struct arrivals *arrivals) {
 
         while ((arrival = TAILQ_FIRST(&arrivals->list))) {
                 epoch_forget(arrival->inquiry, false);
-                (void) close(leave(arrival));
+                disposal_close(arrivals->disposal, 0, DISPOSAL_SOCKET, leave(arrival));
         }
         loop_timer_release(&arrivals->timer);
         free(arrivals);

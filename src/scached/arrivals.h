@@ -6,11 +6,13 @@
 
 struct agents;
 struct arrivals;
+struct disposal;
 struct epochs;
 struct server;
 
 /* Make an empty set. The arguments must outlive it. Returns negative errno. */
-int arrivals_new(struct arrivals **ret, struct server *server, struct agents *agents, struct epochs *epochs);
+int arrivals_new(struct arrivals **ret, struct server *server, struct agents *agents,
+        struct disposal *disposal, struct epochs *epochs);
 
 /* Disconnect those that are left, and free. */
 struct arrivals *arrivals_free(struct arrivals *arrivals);

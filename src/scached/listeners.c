@@ -10,12 +10,11 @@
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
-#include <unistd.h>
 
 #include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "custody/descriptor.h"
+#include "custody/disposal.h"
 #include "daemon/timer.h"
 #include "handover/passed.h"
 #include "scached/arrivals.h"
@@ -34,6 +33,7 @@ struct listener {
 struct listeners {
         struct server *server;
         struct arrivals *arrivals;
+        struct disposal *disposal;
         struct loop_timer rest_timer;
         bool made_room; /* and nobody has come in since */
         size_t n_listeners;
@@ -146,8 +146,8 @@ static const char *objection(int fd, enum dialect dialect) {
         return NULL;
 }
 
-int listeners_new(
-        struct listeners **ret, struct server *server, struct arrivals *arrivals, struct passed *passed) {
+int listeners_new(struct listeners **ret, struct server *server, struct arrivals *arrivals,
+        struct disposal *disposal, struct passed *passed) {
         struct listeners *listeners;
         int r;
 
@@ -156,6 +156,7 @@ int listeners_new(
                 return -ENOMEM;
         listeners->server = server;
         listeners->arrivals = arrivals;
+        listeners->disposal = disposal;
 
         r = loop_timer_init(&listeners->rest_timer, server->loop, on_rest_timer, listeners);
 
@@ -168,7 +169,7 @@ int listeners_new(
                         journal_say(server->journal, SOCKET_UNKNOWN, NULL,
                                 "Closed the socket \"%s\" that was passed at the start: %s.", socket->name,
                                 why);
-                        descriptor_close(steal_fd(&socket->fd));
+                        disposal_close(disposal, 0, DISPOSAL_SOCKET, steal_fd(&socket->fd));
                         continue;
                 }
 
@@ -198,7 +199,7 @@ struct listeners *listeners_free(struct listeners *listeners) {
         loop_timer_release(&listeners->rest_timer);
         for (size_t i = 0; i < listeners->n_listeners; i++) {
                 sd_event_source_disable_unref(listeners->listeners[i].source);
-                (void) close(listeners->listeners[i].fd);
+                disposal_close(listeners->disposal, 0, DISPOSAL_SOCKET, listeners->listeners[i].fd);
                 free(listeners->listeners[i].queue);
         }
         free(listeners);

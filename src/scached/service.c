@@ -42,6 +42,7 @@ struct service {
         struct passed *passed;
         struct notify *notify;
         struct disposal *disposal;
+        struct limits limits;
         struct epochs *epochs;
         struct agents *agents;
         struct arrivals *arrivals;
@@ -184,6 +185,14 @@ static void note_limits(struct service *service) {
                 counts->bytes);
 }
 
+/* What waits to be closed takes the room of what is parked, and a reserve. */
+static void note_room(struct service *service) {
+        const struct cache_counts *counts = cache_counts(service->server.cache);
+        uint64_t parked = MIN(counts->connections + counts->lent, service->limits.connections);
+
+        disposal_set_room(service->disposal, service->limits.closing + service->limits.connections - parked);
+}
+
 static uint64_t on_round(void *userdata) {
         struct service *service = userdata;
         bool is_behind;
@@ -204,6 +213,8 @@ static uint64_t on_round(void *userdata) {
                 note_idle(service);
         }
 
+        note_room(service);
+        wait_us = MIN(wait_us, disposal_work(service->disposal));
         return is_behind ? 0 : wait_us;
 }
 
@@ -251,6 +262,7 @@ static int apply_settings(struct service *service, struct settings *settings) {
         if (r < 0)
                 return r;
 
+        service->limits = limits;
         agents_set_limit(service->agents, limits.agents);
         cache_set_limits(server->cache, &cache_limits);
         set_watchdog(service, settings->daemon_timeout_us);
@@ -329,8 +341,8 @@ static int make_cache(struct service *service) {
 static struct handover handover_of(struct service *service) {
         struct server *server = &service->server;
 
-        return (struct handover){ server->cache, server->custody, &server->statistics, server->journal,
-                service->notify };
+        return (struct handover){ server->cache, server->custody, service->disposal, &server->statistics,
+                server->journal, service->notify };
 }
 
 static int start(struct service *service) {
@@ -344,6 +356,9 @@ static int start(struct service *service) {
                 r = sd_event_new(&service->event);
         if (r >= 0)
                 r = loop_new(&server->loop, service->event);
+        /* Before there is much that its processes would have a copy of. */
+        if (r >= 0)
+                r = disposal_new(&service->disposal, server->loop, DISPOSAL_WORKERS_MAX);
         if (r >= 0)
                 r = notify_new(&service->notify, server->loop);
         if (r >= 0)
@@ -357,16 +372,15 @@ static int start(struct service *service) {
         if (r >= 0)
                 r = make_cache(service);
         if (r >= 0)
-                r = custody_new(
-                        &server->custody, server->loop, server->cache, &server->statistics, limits.leaving);
-        if (r >= 0)
-                r = disposal_new(&service->disposal);
+                r = custody_new(&server->custody, server->loop, server->cache, &server->statistics,
+                        service->disposal, limits.leaving);
         if (r >= 0)
                 r = agents_new(&service->agents, server, service->disposal);
         if (r >= 0)
                 r = epochs_new(&service->epochs, server->loop, server->cache, server->journal);
         if (r >= 0)
-                r = arrivals_new(&service->arrivals, server, service->agents, service->epochs);
+                r = arrivals_new(
+                        &service->arrivals, server, service->agents, service->disposal, service->epochs);
         if (r >= 0)
                 r = status_init(
                         &service->status, server->loop, server->cache, &server->statistics, service->notify);
@@ -384,8 +398,9 @@ static int start(struct service *service) {
         handover_take(&handover, service->passed);
 
         /* Last of all: from here on, agents may be there. */
-        r = listeners_new(&service->listeners, server, service->arrivals, service->passed);
-        service->passed = passed_free(service->passed);
+        r = listeners_new(
+                &service->listeners, server, service->arrivals, service->disposal, service->passed);
+        service->passed = passed_free(service->passed, service->disposal);
         return r;
 }
 
@@ -401,7 +416,8 @@ static void part_with_everything(struct service *service) {
                 handover_save(&handover);
         }
 
-        /* What came back from agents at the end may have departed already. */
+        /* What came back from agents at the end may have departed already. Peers get no time to answer. */
+        custody_hurry(server->custody, true);
         do
                 while (custody_let_go(server->custody))
                         ;
@@ -419,7 +435,7 @@ static void part_with_everything(struct service *service) {
 static void stop(struct service *service) {
         struct server *server = &service->server;
 
-        passed_free(service->passed);
+        passed_free(service->passed, service->disposal);
         listeners_free(service->listeners);
         arrivals_free(service->arrivals);
         agents_free(service->agents);

@@ -8,24 +8,24 @@
 
 #include "base/cleanup.h"
 
-/* Room for one descriptor would do, but its alignment makes it room for two on 64-bit machines: ask for two, so
- * that "more than one" is told from "the table is full" everywhere. */
-#define DESCRIPTORS_MAX 2
+/* As many as the kernel passes with a message (SCM_MAX_FD). It drops those for which there is no room, and whoever drops the
+ * last copy of a socket may wait for its peer. */
+#define DESCRIPTORS_MAX 253
 
 union control {
         struct cmsghdr header;
         char space[CMSG_SPACE(DESCRIPTORS_MAX * sizeof(int))];
 };
 
-ssize_t wire_receive_with(int socket, void *data, size_t size, const struct wire_discarder *discarder,
-        struct wire_passing *ret) {
+ssize_t wire_receive_with(
+        int socket, void *data, size_t size, wire_discard_fn fn, void *userdata, struct wire_passing *ret) {
         union control control;
         struct iovec iov = { data, size };
         struct msghdr message = {
                 .msg_iov = &iov,
                 .msg_iovlen = 1,
-                .msg_control = discarder->fn ? &control : NULL,
-                .msg_controllen = discarder->fn ? sizeof(control) : 0,
+                .msg_control = &control,
+                .msg_controllen = sizeof(control),
         };
         int fds[DESCRIPTORS_MAX];
         size_t n_fds = 0;
@@ -40,10 +40,6 @@ ssize_t wire_receive_with(int socket, void *data, size_t size, const struct wire
                 return -errno;
         if (message.msg_controllen == 0 && !(message.msg_flags & MSG_CTRUNC))
                 return n;
-        if (!discarder->fn) {
-                ret->passed = WIRE_PASSED_DECLINED;
-                return n;
-        }
 
         for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
                 size_t n_here;
@@ -65,7 +61,7 @@ ssize_t wire_receive_with(int socket, void *data, size_t size, const struct wire
         else if (message.msg_flags & MSG_CTRUNC)
                 ret->passed = WIRE_PASSED_LOST;
         for (size_t i = 0; i < n_fds; i++)
-                discarder->fn(discarder->userdata, fds[i]);
+                fn(userdata, fds[i]);
         return n;
 }
 
@@ -74,14 +70,15 @@ static void discard(_unused_ void *userdata, int fd) {
 }
 
 ssize_t wire_receive(int socket, void *data, size_t size, struct wire_passing *ret) {
-        static const struct wire_discarder discarder = { discard, NULL };
-
-        return wire_receive_with(socket, data, size, &discarder, ret);
+        return wire_receive_with(socket, data, size, discard, NULL, ret);
 }
 
 /* A message with a descriptor beside it. */
 static ssize_t send_with(int socket, const void *data, size_t size, int fd) {
-        union control control = {};
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(sizeof(int))];
+        } control = {};
         struct iovec iov = { (void *) data, size };
         struct msghdr message = {
                 .msg_iov = &iov,

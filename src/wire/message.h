@@ -8,10 +8,9 @@
 /* The descriptors that came with received bytes. */
 enum wire_passed {
         WIRE_PASSED_NONE,
-        WIRE_PASSED_ONE,      /* one descriptor; the receiver owns it */
-        WIRE_PASSED_MANY,     /* more than one: closed */
-        WIRE_PASSED_LOST,     /* the kernel dropped some, because our descriptor table was full: closed */
-        WIRE_PASSED_DECLINED, /* the receiver takes none at present: dropped by the kernel */
+        WIRE_PASSED_ONE,  /* one descriptor; the receiver owns it */
+        WIRE_PASSED_MANY, /* more than one: closed */
+        WIRE_PASSED_LOST, /* the kernel dropped some, because our descriptor table was full: closed */
 };
 
 struct wire_passing {
@@ -24,15 +23,13 @@ struct wire_passing {
  * there is nothing yet, or another negative errno (-ECONNRESET: the peer closed before it had read everything). */
 ssize_t wire_receive(int socket, void *data, size_t size, struct wire_passing *ret);
 
-/* Takes unexpected descriptors, because their close(2) may wait. */
-struct wire_discarder {
-        void (*fn)(void *userdata, int fd); /* NULL: take none at all */
-        void *userdata;
-};
+/* Takes an unexpected descriptor. */
+typedef void (*wire_discard_fn)(void *userdata, int fd);
 
-/* The same for a receiver that must not wait: descriptors to close go to DISCARDER. */
-ssize_t wire_receive_with(int socket, void *data, size_t size, const struct wire_discarder *discarder,
-        struct wire_passing *ret);
+/* The same for a receiver that must not wait, as close(2) may: descriptors to close go to FN. There is room for as many as a
+ * message carries, so that the kernel never has to close one for us. */
+ssize_t wire_receive_with(
+        int socket, void *data, size_t size, wire_discard_fn fn, void *userdata, struct wire_passing *ret);
 
 /* Send bytes, with a descriptor attached to the first of them unless FD is -1. FD stays the caller's. Returns the number of
  * bytes sent, at least one, or negative errno: -EAGAIN if the peer must read first, -EPIPE if it is gone, -ETOOMANYREFS if

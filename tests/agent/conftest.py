@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
@@ -13,7 +14,7 @@ import launch
 from booted import BootedManager
 from connection import DEFAULT_TIMEOUT, Connection
 from daemon import Daemon
-from launch import ServiceManager, binary, is_installed, patience
+from launch import ServiceManager, binary, is_installed, patience, wrapper
 
 launch.raise_descriptor_limit()
 
@@ -86,7 +87,7 @@ def connections() -> Iterator[Callable[[], Connection]]:
 
 @pytest.fixture(params=["postfix", "postfix-legacy"])
 def dialect(request) -> str:
-    """Each test once with the greeting and once without."""
+    """Each test once with the greeting and once without: without it, only where the plain build runs as it is."""
     return request.param
 
 
@@ -96,13 +97,34 @@ def root() -> None:
         pytest.skip("needs root, to be several users")
 
 
+@pytest.fixture
+def built() -> Path:
+    """The folder with what was built, for tests that run something of it without a daemon."""
+    return launch.build_folder()
+
+
+@pytest.fixture(autouse=True)
+def only_what_is_asked_for(request, monkeypatch) -> None:
+    """A test that does not ask for what was built cannot find it: so it is right that it runs only once."""
+    if not needs_build(request.node):
+        monkeypatch.setenv("SCACHED_BUILD", "/nowhere, for the test asks neither for a daemon nor for `built`")
+
+
 def pytest_configure(config) -> None:
-    config.addinivalue_line("markers", "plain_build: looks at the plain build, whatever the one under test; left out "
-                                       "where that has sanitizers")
+    config.addinivalue_line("markers", "plain_build: looks at something else than the daemon under test; runs once, with "
+                                       "the plain build")
     config.addinivalue_line("markers", "plain_start(reason): needs a daemon that no unit starts; left out where "
                                        "systemd does")
     config.addinivalue_line("markers", "sandbox: looks at what systemd has made of the daemon; left out where it does "
                                        "not start it")
+
+
+def starts_daemon(item) -> bool:
+    return "make_manager" in item.fixturenames
+
+
+def needs_build(item) -> bool:
+    return starts_daemon(item) or "built" in item.fixturenames
 
 
 def reason_to_leave_out(item) -> str:
@@ -110,18 +132,30 @@ def reason_to_leave_out(item) -> str:
     def marked(name: str):
         return item.get_closest_marker(name)
 
-    if is_installed():
-        if "make_manager" not in item.fixturenames:
-            return "starts no daemon"
-        return marked("plain_start").args[0] if marked("plain_start") else ""
-    if marked("sandbox"):
+    if marked("sandbox") and not is_installed():
         return "needs the installed service"
-    return "needs the plain build" if marked("plain_build") and is_sanitized() else ""
+    if not is_installed() and not is_sanitized() and not wrapper():
+        return ""
+
+    # Whatever follows runs with the plain build, and so it does run.
+    if is_installed() and not starts_daemon(item):
+        return "starts no daemon"
+    if not needs_build(item):
+        return "runs nothing that was built"
+    if marked("plain_build"):
+        return "looks at something else than the daemon"
+    if is_installed() and marked("plain_start"):
+        return marked("plain_start").args[0]
+    if hasattr(item, "callspec") and item.callspec.params.get("dialect") == "postfix-legacy":
+        return "differs in the greeting alone from the same test of the postfix dialect"
+    return ""
 
 
 def is_sanitized() -> bool:
     return b"__asan_init" in binary().read_bytes()
 
+
+# Workers of pytest-xdist collect, and the process that started them reports.
 
 def pytest_collection_modifyitems(config, items) -> None:
     reasons = {item: reason_to_leave_out(item) for item in items}
@@ -129,10 +163,27 @@ def pytest_collection_modifyitems(config, items) -> None:
     left_out = [item for item, reason in reasons.items() if reason]
     config.left_out = Counter(reasons[item] for item in left_out)
     config.hook.pytest_deselected(items=left_out)
-    # SCACHED_SHARE=1/3: the second of three processes that share all tests.
-    number, _, of = os.environ.get("SCACHED_SHARE", "0/1").partition("/")
-    items[:] = items[int(number)::int(of)]
+
+    # Workers are given runs of neighbours, and the slow tests are in a few files: neighbours are of different files.
+    if hasattr(config, "workerinput"):
+        seen: Counter = Counter()
+        places = {}
+        for item in items:
+            places[item] = seen[item.module]
+            seen[item.module] += 1
+        items.sort(key=places.get)
 
 
-def pytest_report_collectionfinish(config) -> list[str]:
-    return [f"left out: {count:3} {reason}" for reason, count in config.left_out.most_common()]
+def pytest_sessionfinish(session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(session.config.left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    node.config.left_out = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    for reason, count in getattr(config, "left_out", Counter()).most_common():
+        terminalreporter.write_line(f"left out: {count:3} {reason}")

@@ -15,6 +15,8 @@ import pytest
 import launch
 from test_scachectl import CONTROL, Tool, one_sentence, options_of
 
+pytestmark = pytest.mark.usefixtures("built")
+
 SERVICE = ("save-endp", "save-dest", "find-endp", "find-dest")
 ARGUMENTS = {"save-endp": ["label"], "save-dest": ["label", "endpoint"], "find-endp": ["label", "--", "true"],
              "find-dest": ["label", "--", "true"], "postfix": ["enable"]}

@@ -138,7 +138,6 @@ def strace_works() -> bool:
 
 
 @pytest.mark.plain_build
-@pytest.mark.plain_start("runs the daemon under strace or valgrind")
 @pytest.mark.parametrize("cycle", CALLS)
 def test_system_calls(make_manager, wrap, cycle):
     counts = []
@@ -168,7 +167,6 @@ def wait_for_table(output: Path) -> Counter[str]:
 
 
 @pytest.mark.plain_build
-@pytest.mark.plain_start("runs the daemon under strace or valgrind")
 @pytest.mark.parametrize("cycle", INSTRUCTIONS)
 def test_instructions(make_manager, wrap, cycle):
     totals = []

@@ -83,12 +83,12 @@ def test_cycles(daemon, dialect, how):
 
 
 @needs_scache
-def test_cycles_on_postfix_scache():
+def test_cycles_on_postfix_scache(built):
     with oracle.Scache() as scache:
         assert run(example("cycles"), scache.path, "greeting", 4, 250).stdout.count(": 1 misses,") == 4
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def thread_sanitized(tmp_path_factory) -> Path:
     """The library and the cycles as one program, watched by ThreadSanitizer."""
     program = tmp_path_factory.mktemp("tsan") / "cycles"
@@ -135,10 +135,10 @@ def declared() -> set[str]:
                                                         flags=re.DOTALL)))
 
 
-def test_abi():
+def test_abi(built):
     """Just what the version script lists is there, under its version; nobody else's library is needed."""
     listed = set(re.findall(r"^\s+(scache_\w+);", (LIBRARY / "libscache.sym").read_text(), re.MULTILINE))
-    library = launch.build_folder() / "libscache.so.0"
+    library = built / "libscache.so.0"
     symbols = {tuple(line.split()[1:3]) for line in
                run("nm", "-D", "--defined-only", library).stdout.splitlines()}
     assert symbols == {("T", f"{name}@@LIBSCACHE_0") for name in listed} | {("A", "LIBSCACHE_0")}
@@ -150,12 +150,12 @@ def test_abi():
     if not is_sanitized():
         assert needed == {"libc.so.6"}
 
-    static = run("nm", "-g", "--defined-only", launch.build_folder() / "libscache.a").stdout
+    static = run("nm", "-g", "--defined-only", built / "libscache.a").stdout
     if not is_sanitized():
         assert set(re.findall(r" [A-Z] (\w+)$", static, re.MULTILINE)) == listed
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("installed")
     run("make", "-s", "-C", launch.REPOSITORY, f"B={launch.build_folder()}", f"DESTDIR={root}", "prefix=/opt/scached",
@@ -260,9 +260,3 @@ def test_sender_notices_a_dead_connection(daemon):
 def test_every_function_is_in_the_manual_page():
     page = PAGE.read_text()
     assert not [name for name in sorted(declared()) if not re.search(rf"^\.F[no] {name}\b", page, re.MULTILINE)]
-
-
-@pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
-@pytest.mark.parametrize("page", ["libscache.3", "scachectl.1"])
-def test_manual_pages(page):
-    assert run("mandoc", "-Tlint", "-Wwarning", launch.REPOSITORY / "man" / page).stdout == ""

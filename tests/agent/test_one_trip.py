@@ -119,7 +119,7 @@ def test_two_descriptors_in_one_list(daemon, agent, connections):
     agent.send(request[:10], [one.fd])
     agent.send(request[10:], [two.fd])
     assert agent.read_status() == BAD
-    assert daemon.count_fds() == before
+    daemon.wait_open_fds(before)
     assert agent.find_endp("endpoint").status == FAIL
     agent.in_step()
 
@@ -163,7 +163,7 @@ def test_malformed(daemon, connections, attributes, n_properties, count):
     fds = [connections().fd for _ in range(count)]
     assert agent.request(attributes, fds, n_properties) == BAD
     agent.in_step()
-    assert daemon.count_fds() == before
+    daemon.wait_open_fds(before)
     with agent.find_dest_inline("destination") as found:
         assert found.identity == parked.identity
 

@@ -94,7 +94,7 @@ def parameters_in_the_code(empty: Path) -> dict[str, str]:
     return found
 
 
-def test_every_setting_is_explained_with_its_default(tmp_path):
+def test_every_setting_is_explained_with_its_default(built, tmp_path):
     parameters = parameters_in_the_code(tmp_path)
     assert len(parameters) > 10
     assert parameters_on_the_page() == parameters
@@ -102,7 +102,7 @@ def test_every_setting_is_explained_with_its_default(tmp_path):
 
 # scached(8).
 
-def test_every_option_is_explained():
+def test_every_option_is_explained(built):
     usage = run(["--help"])
     assert usage.returncode == 0
     page = NAMES["scached(8)"].read_text()
@@ -112,7 +112,7 @@ def test_every_option_is_explained():
     assert shown == options
 
 
-def test_help_fits_a_screen():
+def test_help_fits_a_screen(built):
     lines = run(["--help"]).stdout.splitlines()
     assert len(lines) <= SCREEN_LINES
     assert [line for line in lines if len(line) > SCREEN_COLUMNS] == []

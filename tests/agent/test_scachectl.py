@@ -20,6 +20,8 @@ import pytest
 import launch
 from connection import Connection, identity, wait_until
 
+pytestmark = pytest.mark.usefixtures("built")
+
 CONTROL = ("status", "list", "flush", "metrics", "watch")
 COMPLETIONS = launch.REPOSITORY / "src/scachectl/completion"
 LABEL = "smtp\n192.0.2.1\n25"

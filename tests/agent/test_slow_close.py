@@ -21,7 +21,7 @@ from slow_file import SlowFile
 # scached/disposal.h; one more if two come at once for the last place.
 DISPOSAL_MAX = 32
 
-USER = 54321  # nobody's, so that its processes are only ours
+USER = 30000 + os.getpid() % 10000  # nobody's, so that its processes are only ours
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -130,7 +129,10 @@ static uint64_t on_round(void *userdata) {
 
         wait_us = agents_take_turns(world->set);
         (void) cache_expire(server->cache, loop_now(server->loop), 16);
-        return custody_let_go(server->custody) ? 0 : wait_us;
+        wait_us = custody_let_go(server->custody) ? 0 : wait_us;
+        disposal_set_room(world->disposal, world->setup & SETUP_LITTLE_ROOM ? 0 : 1000);
+        (void) disposal_work(world->disposal);
+        return wait_us;
 }
 
 static void start(struct world *world, uint8_t setup) {
@@ -161,8 +163,9 @@ static void start(struct world *world, uint8_t setup) {
         CHECK(loop_new(&server->loop, event) == 0);
         sd_event_unref(event);
         CHECK(cache_new(&server->cache, &key, &limits) == 0);
-        CHECK(custody_new(&server->custody, server->loop, server->cache, &server->statistics, 2) == 0);
-        CHECK(disposal_new(&world->disposal) == 0);
+        CHECK(disposal_new(&world->disposal, server->loop, 0) == 0);
+        CHECK(custody_new(&server->custody, server->loop, server->cache, &server->statistics, world->disposal,
+                      2) == 0);
         CHECK(agents_new(&world->set, server, world->disposal) == 0);
         agents_set_limit(world->set, setup & SETUP_FEW_AGENTS ? 2 : 100);
         loop_on_round(server->loop, on_round, world);
@@ -421,8 +424,6 @@ static void stop(struct world *world) {
                 ;
         custody_free(server->custody);
         cache_free(server->cache);
-        while (!disposal_is_empty(world->disposal))
-                sched_yield();
         disposal_free(world->disposal);
         loop_free(server->loop);
         wire_buffer_release(&server->scratch);

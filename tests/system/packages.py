@@ -60,18 +60,19 @@ def commit(field: str) -> str:
                           stdout=subprocess.PIPE).stdout.strip()
 
 
-def make_packages(kind: str, where: Path, *variables: str) -> Path:
-    """`make deb`, `make rpm` or `make dist` into a build folder. Unit tests have a place of their own.
+def make_packages(kind: str, *variables: str, where: Path = REPO / "build/packages") -> Path:
+    """`make deb`, `make rpm` or `make dist`, each into a build folder of its own. Unit tests have a place of their own.
 
     They are made from the last commit, however the binaries for the other tests were built: once is enough."""
-    stamp = where / kind / "commit"
+    made = where / kind / kind
+    stamp = made / "commit"
     if not stamp.exists() or stamp.read_text() != commit("%H"):
-        result = subprocess.run(["make", "-C", REPO, "--no-print-directory", kind, f"B={where}", *variables], text=True,
+        result = subprocess.run(["make", "-C", REPO, "--no-print-directory", kind, f"B={where / kind}", *variables], text=True,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600,
                                 env={**os.environ, "DEB_BUILD_OPTIONS": "nocheck"})
         assert result.returncode == 0, result.stdout[-3000:]
         stamp.write_text(commit("%H"))
-    return where / kind
+    return made
 
 
 def paths(machine: Machine) -> set[str]:

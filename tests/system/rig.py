@@ -349,23 +349,22 @@ class Machine:
     # match loses the first entry if the one at the cursor does not match (systemd 252).
 
     @staticmethod
-    def _journalctl(unit: str | None, matches: dict[str, str]) -> list[str]:
+    def _journalctl(matches: dict[str, str]) -> list[str]:
         return ["journalctl", "--output=json", "--all", "--quiet", "--no-pager",
-                *([f"--unit={unit}"] if unit else []),
                 *(f"{name}={value}" for name, value in matches.items())]
 
     def journal_end(self) -> int:
         """The position of the last entry, for the `after` of the others and for `mark`."""
         self.run(["journalctl", "--sync"])
-        line = self.run([*self._journalctl(None, {}), "--lines=1"]).stdout
+        line = self.run([*self._journalctl({}), "--lines=1"]).stdout
         return _position(_entry(line)) if line else 0
 
     def journal(self, unit: str | None = None, after: int | None = None,
                 **matches: str) -> list[Entry]:
-        """Entries after `after`, or `mark`; by unit, as journalctl -u means it, and FIELD=value."""
+        """Entries after `after`, or `mark`; by unit, see _is_of(), and FIELD=value."""
         after = self.mark if after is None else after
         self.run(["journalctl", "--sync"])
-        entries = map(_entry, self.run(self._journalctl(unit, matches)).stdout.splitlines())
+        entries = filter(_is_of(unit), map(_entry, self.run(self._journalctl(matches)).stdout.splitlines()))
         return [entry for entry in entries if _position(entry) > after]
 
     def journal_follow(self, unit: str | None = None, timeout: float = 10, after: int | None = None,
@@ -373,8 +372,9 @@ class Machine:
         """Like journal(), and then what comes, as it comes; ends when the time is over."""
         after = self.mark if after is None else after
         deadline = time.monotonic() + timeout
-        process = self.popen([*self._journalctl(unit, matches), "--follow", "--lines=all"],
+        process = self.popen([*self._journalctl(matches), "--follow", "--lines=all"],
                              stdout=subprocess.PIPE, text=False, bufsize=0)
+        is_ours = _is_of(unit)
         try:
             pending = b""
             while readable(process.stdout.fileno(), deadline - time.monotonic()):
@@ -382,7 +382,7 @@ class Machine:
                 if not got:
                     raise MachineError("journalctl --follow ended by itself")
                 *lines, pending = (pending + got).split(b"\n")
-                for entry in map(_entry, lines):
+                for entry in filter(is_ours, map(_entry, lines)):
                     if _position(entry) > after:
                         yield entry
         finally:
@@ -423,6 +423,24 @@ def _entry(line: str | bytes) -> Entry:
         if isinstance(value, list) and all(isinstance(byte, int) for byte in value):
             entry[name] = bytes(value).decode(errors="replace")
     return entry
+
+
+def _is_of(unit: str | None) -> Callable[[Entry], bool]:
+    """Is an entry from this unit, or systemd's about it? To be asked of all entries, in their order.
+
+    Of the last words of a process that has ended meanwhile journald cannot say from which unit they are, and journalctl -u
+    does not show them: they are from the one of its earlier words.
+    """
+    pids: set[str] = set()
+
+    def is_of(entry: Entry) -> bool:
+        pid = entry.get("_PID", "")
+        if entry.get("_SYSTEMD_UNIT") == unit:
+            pids.add(pid)
+        return (unit is None or pid == "1" and entry.get("UNIT") == unit or
+                pid in pids and entry.get("_SYSTEMD_UNIT", unit) == unit)
+
+    return is_of
 
 
 def _position(entry: Entry) -> int:

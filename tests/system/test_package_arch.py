@@ -56,7 +56,7 @@ def package(host) -> str:
 
 def build(host: Machine, name: str, *options: str) -> str:
     """Run makepkg where it has not been run before, but always in the same folder; returns where the package is."""
-    tarball = host.inside(make_packages("dist", REPO / "build") / f"scached-{VERSION}.tar.gz")
+    tarball = host.inside(make_packages("dist") / f"scached-{VERSION}.tar.gz")
     host.run(f"rm -rf {WHERE} && install -d -o nobody {WHERE} /tmp/{name} && "
              f"cp {tarball} {host.inside(REPO / 'packaging/arch/PKGBUILD')} {WHERE}")
     host.write(f"{WHERE}/makepkg.conf", CONFIGURATION)

@@ -28,9 +28,10 @@ def check(postfix: Postfix) -> None:
     assert postfix.warnings() == []
 
 
-def reused(postfix: Postfix, count: int = 10) -> int:
-    deliveries = postfix.wait_delivered(postfix.send(count))
-    return sum(delivery.conn_use >= 2 for delivery in deliveries)
+def reuses(postfix: Postfix) -> bool:
+    """Do half of the mails go over a connection that was there? On a busy machine, perhaps not those of the first batch."""
+    batches = (postfix.wait_delivered(postfix.send(10)) for _ in range(3))
+    return any(sum(delivery.conn_use >= 2 for delivery in batch) >= 5 for batch in batches)
 
 
 def active(machine, unit: str) -> bool:
@@ -51,7 +52,7 @@ def test_one_instance_over_and_back(host):
         said = switch(host, "enable")
         assert "a lookup works" in said and "reloaded" in said and UNIT in said
         assert parameter(postfix) == "scached" and active(host, UNIT)
-        assert reused(postfix) >= 5
+        assert reuses(postfix)
         host.run(["scachectl", "status"])   # whose socket nobody has enabled
         assert active(host, "scached.service")
         check(postfix)
@@ -67,7 +68,7 @@ def test_one_instance_over_and_back(host):
         host.mark = host.journal_end()
         said = switch(host, "enable")
         assert "already" in said and "reloaded" in said
-        assert reused(postfix) >= 5
+        assert reuses(postfix)
         check(postfix)
 
         assert "reloaded" in switch(host, "disable")
@@ -75,7 +76,7 @@ def test_one_instance_over_and_back(host):
         assert not active(host, UNIT)
         assert host.show(UNIT, "UnitFileState")["UnitFileState"] == "disabled"
         assert host.run("test -e /var/spool/postfix/private/scached", check=False).returncode != 0
-        assert reused(postfix) >= 5, "Postfix's own cache is back"
+        assert reuses(postfix), "Postfix's own cache is back"
         check(postfix)
         switch(host, "disable")
 
@@ -90,9 +91,9 @@ def test_two_instances_do_not_share_what_they_park(host):
         assert parameter(first) == parameter(second) == "scached"
         assert active(host, UNIT) and active(host, SECOND_UNIT)
         host.systemctl("stop", "scached.service")
-        assert reused(second) >= 5
+        assert reuses(second)
         assert active(host, SECOND_SERVICE) and not active(host, "scached.service")
-        assert reused(first) >= 5
+        assert reuses(first)
         check(first)
         check(second)
 
