@@ -55,7 +55,7 @@ link_flags = -pthread -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITIZE
 objects = $(patsubst src/%.c,$(B)/obj/%.o,$(wildcard src/$(1)/*.c))
 # The daemon's rooms, the top floor first (src/README.md). The cache is one of them and used alone, too.
 CACHE_OBJECTS := $(call objects,cache)
-DAEMON_OBJECTS := $(foreach room,scached agents handover settings custody daemon,$(call objects,$(room))) $(CACHE_OBJECTS)
+DAEMON_OBJECTS := $(foreach room,scached agents epochs handover settings custody daemon,$(call objects,$(room))) $(CACHE_OBJECTS)
 WIRE_OBJECTS := $(call objects,wire)
 LIBRARY_OBJECTS := $(call objects,libscache)
 COMMAND_OBJECTS := $(call objects,scachectl)

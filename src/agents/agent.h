@@ -12,6 +12,7 @@
 #include "agents/user.h"
 #include "cache/cache.h"
 #include "daemon/journal.h"
+#include "epochs/epoch.h"
 #include "wire/buffer.h"
 #include "wire/list.h"
 #include "wire/message.h"
@@ -63,7 +64,8 @@ struct agent {
         enum agent_state state;
         pid_t pid;
         uid_t uid;
-        struct user *user; /* of this uid */
+        struct user *user;  /* of this uid */
+        struct epoch epoch; /* the set of all agents gives it one */
 
         struct wire_buffer input;
         struct wire_parser parser; /* at the head of the input; AGENT_SAVING: behind the request there */

@@ -388,7 +388,7 @@ static void make_room(struct agents *agents, struct user *user) {
         }
 }
 
-int agents_add(struct agents *agents, int fd, enum dialect dialect) {
+int agents_add(struct agents *agents, int fd, enum dialect dialect, struct epoch epoch) {
         struct server *server = agents->server;
         struct agent *agent;
         int r;
@@ -400,6 +400,7 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect) {
 
         make_room(agents, agent->user);
 
+        agent->epoch = epoch;
         /* A greeting that was not taken at once comes first. */
         agent->events = wire_buffer_fill(&agent->output) > 0 ? EPOLLOUT : EPOLLIN;
         r = loop_add(server->loop, agent->fd, LOOP_AGENT, agent, agent->events);

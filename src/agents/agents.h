@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "agents/dialect.h"
+#include "epochs/epoch.h"
 
 struct agents;
 struct disposal;
@@ -18,9 +19,9 @@ int agents_new(struct agents **ret, struct server *server, struct disposal *disp
 /* Disconnect all agents and free the set. */
 struct agents *agents_free(struct agents *agents);
 
-/* Add an agent. Takes the socket, even if it fails. At the limit, the user who has most agents loses the one that has been idle
- * longest. Returns negative errno. */
-int agents_add(struct agents *agents, int fd, enum dialect dialect);
+/* Add an agent, which runs in EPOCH. Takes the socket, even if it fails. At the limit, the user who has most agents loses the one
+ * that has been idle longest. Returns negative errno. */
+int agents_add(struct agents *agents, int fd, enum dialect dialect, struct epoch epoch);
 
 /* Give each waiting agent a turn. Returns the longest time to wait for the next turn, in µs, as loop_round_fn(). */
 uint64_t agents_take_turns(struct agents *agents);

@@ -130,7 +130,7 @@ static int put_binding(struct page *page, const struct binding *binding) {
                 r = wire_put(buffer, SLICE("endpoint"), label_text(binding->endpoint));
         /* Where users share, it is nobody's. */
         if (r >= 0 && !page->server->settings->share_between_users)
-                r = wire_put_number(buffer, SLICE("user"), binding->destination->uid);
+                r = wire_put_number(buffer, SLICE("user"), binding->destination->scope.uid);
         if (r >= 0)
                 r = put_times(buffer, &binding->deadline, loop_now(page->server->loop));
         return r;
@@ -172,7 +172,7 @@ static void on_connection(void *userdata, struct connection *connection) {
                 (void) keep_entry(page, before, put_connection(page, connection));
 }
 
-static void on_binding(void *userdata, const struct binding *binding) {
+static void on_binding(void *userdata, struct binding *binding) {
         struct page *page = userdata;
         size_t before = wire_buffer_fill(&page->server->scratch);
 
@@ -182,7 +182,7 @@ static void on_binding(void *userdata, const struct binding *binding) {
                 return;
         }
         if (page->is_full ||
-                !is_wanted(page->query, binding->destination->uid, label_text(binding->endpoint)) ||
+                !is_wanted(page->query, binding->destination->scope.uid, label_text(binding->endpoint)) ||
                 !matches(page->query->destination, label_text(binding->destination)))
                 return;
 
@@ -197,7 +197,7 @@ struct search {
         bool found;
 };
 
-static void on_searched(void *userdata, const struct binding *binding) {
+static void on_searched(void *userdata, struct binding *binding) {
         struct search *search = userdata;
 
         search->found = search->found || binding->id == search->id;

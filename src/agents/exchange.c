@@ -19,6 +19,7 @@
 
 #define NAME_DUMMY     "dummy"
 #define NAME_STATUS    "status"
+#define NAME_EPOCH     "epoch"
 #define PROPERTIES_MAX 2 /* in an answer */
 
 /* Who may find what is saved, where users share. No user has this id (POSIX: -1 is "no change" to chown(2)). */
@@ -39,7 +40,7 @@ struct request {
         const char *name;
         bool (*is_well_formed)(const struct wire_list *list);
         size_t label;        /* which attribute says what the request is about */
-        size_t option;       /* which attribute may be there or not, the last */
+        size_t option;       /* the first attribute that may be there or not */
         size_t n_properties; /* in the answer */
         bool takes_descriptor;
         int (*handle)(struct exchange *exchange);
@@ -78,16 +79,35 @@ static const struct {
         [REFUSAL_EXHAUSTED] = { EVENT_EXHAUSTED, STATUS_FAIL, ": ", "" },
 };
 
-static uid_t scope_of(const struct exchange *exchange) {
-        return exchange->server->settings->share_between_users ? UID_EVERYONE : exchange->agent->uid;
+/* Options come last, and in this order: a farewell or a handover, the name of an epoch. */
+
+static inline bool is_epoch(struct slice name) {
+        return slice_equal(name, SLICE(NAME_EPOCH));
 }
 
-/* The value of the attribute that may be there or not, NULL data if it is not. */
+/* The value of the option before an epoch, NULL data if it is not there. */
 static struct slice option_of(const struct exchange *exchange) {
         const struct wire_list *list = &exchange->unit->list;
         size_t i = exchange->request->option;
 
-        return i < list->n_attributes ? wire_list_value(list, i) : (struct slice){};
+        return i < list->n_attributes && !is_epoch(wire_list_name(list, i)) ? wire_list_value(list, i)
+                                                                            : (struct slice){};
+}
+
+static uint64_t epoch_of(const struct exchange *exchange) {
+        const struct wire_list *list = &exchange->unit->list;
+        size_t last = list->n_attributes - 1;
+
+        return last >= exchange->request->option && is_epoch(wire_list_name(list, last))
+                ? epoch_named(exchange->agent->epoch, wire_list_value(list, last))
+                : exchange->agent->epoch.id;
+}
+
+static struct scope scope_of(const struct exchange *exchange) {
+        return (struct scope){
+                .uid = exchange->server->settings->share_between_users ? UID_EVERYONE : exchange->agent->uid,
+                .epoch = epoch_of(exchange),
+        };
 }
 
 /* Send an answer made of a status and, if the request is known, its PROPERTIES. */
@@ -187,7 +207,7 @@ static int save_binding(struct exchange *exchange) {
         struct server *server = exchange->server;
         const struct wire_list *list = &exchange->unit->list;
         struct binding_details details = {
-                .uid = scope_of(exchange),
+                .scope = scope_of(exchange),
                 .saved_by = exchange->agent->uid,
                 .destination = wire_list_value(list, 2),
                 .property = wire_list_value(list, 3),
@@ -196,6 +216,9 @@ static int save_binding(struct exchange *exchange) {
                 .deadline_us = usec_add(loop_now(server->loop), exchange->ttl_us),
         };
         int r;
+
+        if (epoch_is_over(exchange->agent->epoch))
+                return 0;
 
         r = cache_save_destination(server->cache, &details);
         if (r < 0)
@@ -220,7 +243,7 @@ static int save(struct exchange *exchange, bool with_binding) {
         struct server *server = exchange->server;
         struct wire_passing *passing = &exchange->unit->passing;
         struct connection_details details = {
-                .uid = scope_of(exchange),
+                .scope = scope_of(exchange),
                 .saved_by = exchange->agent->uid,
                 .endpoint = exchange->label,
                 .property = wire_list_value(&exchange->unit->list, exchange->request->label + 1),
@@ -256,7 +279,8 @@ static int save(struct exchange *exchange, bool with_binding) {
         /* The binding first: an agent that is told "no" still has its connection, so the cache must not. */
         r = with_binding ? save_binding(exchange) : 0;
         if (r >= 0)
-                r = custody_save(server->custody, &details);
+                r = epoch_is_over(exchange->agent->epoch) ? custody_decline(server->custody, &details)
+                                                          : custody_save(server->custody, &details);
         if (r == -EEXIST)
                 return refuse(exchange, REFUSAL_OTHERS, "");
         if (r < 0)
@@ -310,7 +334,7 @@ static int on_find(struct exchange *exchange) {
         size_t n_properties = exchange->request->n_properties;
         bool by_destination = n_properties == 2; /* the first one is the binding's */
         uint64_t now_us = loop_now(server->loop);
-        uid_t uid = scope_of(exchange);
+        struct scope scope = scope_of(exchange);
         struct connection *connection;
         int r;
 
@@ -322,9 +346,10 @@ static int on_find(struct exchange *exchange) {
                 return answer_refused(exchange, STATUS_FAIL);
         }
 
-        connection = by_destination
-                ? cache_find_destination(server->cache, uid, exchange->label, now_us, &properties[0])
-                : cache_find_endpoint(server->cache, uid, exchange->label, now_us);
+        connection = epoch_is_over(agent->epoch) ? NULL
+                : by_destination
+                ? cache_find_destination(server->cache, scope, exchange->label, now_us, &properties[0])
+                : cache_find_endpoint(server->cache, scope, exchange->label, now_us);
         *(by_destination             ? connection ? &total->destination_hits : &total->destination_misses
                         : connection ? &total->endpoint_hits
                                      : &total->endpoint_misses) += 1;
@@ -372,9 +397,15 @@ static inline bool has(const struct wire_list *list, size_t i, struct slice name
         return i < list->n_attributes && slice_equal(wire_list_name(list, i), name);
 }
 
-/* Are there N attributes, or one more with this name? */
+/* Are there N attributes, and maybe this option, and maybe an epoch? */
 static inline bool ends(const struct wire_list *list, size_t n, struct slice option) {
-        return list->n_attributes == n || (has(list, n, option) && list->n_attributes == n + 1);
+        if (list->n_attributes == n)
+                return true;
+        if (option.size > 0 && has(list, n, option))
+                n++;
+        if (has(list, n, SLICE(NAME_EPOCH)))
+                n++;
+        return list->n_attributes == n;
 }
 
 /* What comes with each request behind its name. */
@@ -393,7 +424,7 @@ static bool is_save_endpoint(const struct wire_list *list) {
 }
 
 static bool is_save_destination(const struct wire_list *list) {
-        return begins_to_save(list) && has(list, 4, SLICE("label")) && list->n_attributes == 5;
+        return begins_to_save(list) && has(list, 4, SLICE("label")) && ends(list, 5, SLICE(""));
 }
 
 static bool is_save(const struct wire_list *list) {

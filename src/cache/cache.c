@@ -89,6 +89,10 @@ void cache_let_go(struct cache *cache, struct connection *connection, enum depar
         depart(cache, connection, why);
 }
 
+void cache_drop(struct cache *cache, struct binding *binding) {
+        binding_drop(cache, binding);
+}
+
 bool cache_let_one_go(struct cache *cache, enum departure why) {
         struct connection *connection;
 
@@ -251,7 +255,7 @@ static int save_binding(
         struct label *destination;
         struct binding *binding;
 
-        destination = label_find(cache, &cache->destinations, details->uid, details->destination);
+        destination = label_find(cache, &cache->destinations, details->scope, details->destination);
         binding =
                 destination ? binding_find(cache, destination, details->endpoint, details->property) : NULL;
         if (binding) {
@@ -312,15 +316,15 @@ static struct connection *lend(struct cache *cache, struct label *endpoint, uint
 }
 
 struct connection *cache_find_endpoint(
-        struct cache *cache, uid_t uid, struct slice endpoint_label, uint64_t now_us) {
-        struct label *endpoint = label_find(cache, &cache->endpoints, uid, endpoint_label);
+        struct cache *cache, struct scope scope, struct slice endpoint_label, uint64_t now_us) {
+        struct label *endpoint = label_find(cache, &cache->endpoints, scope, endpoint_label);
 
         return endpoint ? lend(cache, endpoint, now_us) : NULL;
 }
 
-struct connection *cache_find_destination(struct cache *cache, uid_t uid, struct slice destination_label,
-        uint64_t now_us, struct slice *ret_property) {
-        struct label *destination = label_find(cache, &cache->destinations, uid, destination_label);
+struct connection *cache_find_destination(struct cache *cache, struct scope scope,
+        struct slice destination_label, uint64_t now_us, struct slice *ret_property) {
+        struct label *destination = label_find(cache, &cache->destinations, scope, destination_label);
         struct binding *binding;
 
         if (!destination)

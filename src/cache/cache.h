@@ -11,8 +11,8 @@
 #include "cache/records.h"
 #include "cache/siphash.h"
 
-/* A destination is bound to endpoints, and an endpoint has connections. All of them belong to a user, and other users do not
- * find them. The cache never touches a descriptor: the record of a connection has its number, and the owner of the
+/* A destination is bound to endpoints, and an endpoint has connections. All of them belong to a scope, a user and an epoch, and
+ * nobody else finds them. The cache never touches a descriptor: the record of a connection has its number, and the owner of the
  * descriptor closes it when the connection has departed (cache_next_departed()). */
 
 struct cache;
@@ -51,11 +51,11 @@ int cache_save_destination(struct cache *cache, const struct binding_details *de
 
 /* Lend the first connection of an endpoint that has not expired at NOW µs, NULL if there is none. */
 struct connection *cache_find_endpoint(
-        struct cache *cache, uid_t uid, struct slice endpoint, uint64_t now_us);
+        struct cache *cache, struct scope scope, struct slice endpoint, uint64_t now_us);
 
 /* Lend the first connection of a destination: its endpoints are tried in the order in which they were bound. The property of
  * the binding is valid until the cache changes. */
-struct connection *cache_find_destination(struct cache *cache, uid_t uid, struct slice destination,
+struct connection *cache_find_destination(struct cache *cache, struct scope scope, struct slice destination,
         uint64_t now_us, struct slice *ret_property);
 
 /* Remove a lent connection that the agent has received. The caller owns the record (connection_free()). */
@@ -69,6 +69,9 @@ void cache_remove(struct cache *cache, struct connection *connection);
 
 /* Expire entries whose deadline is before NOW µs, at most BUDGET of them. Returns whether there may be more. */
 bool cache_expire(struct cache *cache, uint64_t now_us, unsigned budget);
+
+/* Drop a binding. */
+void cache_drop(struct cache *cache, struct binding *binding);
 
 /* Let a parked connection depart. */
 void cache_let_go(struct cache *cache, struct connection *connection, enum departure why);
@@ -95,7 +98,7 @@ struct cache_cursor {
  * walk. Entries that are in the cache during the whole walk are visited at least once, those of one endpoint or
  * destination in their order. FN must not change the cache. */
 typedef void (*cache_connection_fn)(void *userdata, struct connection *connection);
-typedef void (*cache_binding_fn)(void *userdata, const struct binding *binding);
+typedef void (*cache_binding_fn)(void *userdata, struct binding *binding);
 bool cache_walk_connections(const struct cache *cache, struct cache_cursor *cursor, size_t budget,
         cache_connection_fn fn, void *userdata);
 bool cache_walk_bindings(const struct cache *cache, struct cache_cursor *cursor, size_t budget,

@@ -24,30 +24,30 @@ uint64_t connection_bytes(size_t property_size, size_t farewell_size) {
 
 /* Who is looked for among the labels. */
 struct label_key {
-        uid_t uid;
+        struct scope scope;
         struct slice text;
 };
 
-/* The user is spread over the hash, not hashed: it is not chosen by whoever chooses labels. */
-static uint64_t label_hash(const struct cache *cache, uid_t uid, struct slice text) {
-        return siphash13(&cache->key, text) + uid * UINT64_C(0x9e3779b97f4a7c15);
+/* The scope is spread over the hash, not hashed: it is not chosen by whoever chooses labels. */
+static uint64_t label_hash(const struct cache *cache, struct scope scope, struct slice text) {
+        return siphash13(&cache->key, text) + (scope.uid + scope.epoch) * UINT64_C(0x9e3779b97f4a7c15);
 }
 
 static bool label_matches(const struct table_entry *entry, const void *key) {
         const struct label *label = label_of((struct table_entry *) entry);
         const struct label_key *k = key;
 
-        return label->uid == k->uid && slice_equal(label_text(label), k->text);
+        return scope_equal(label->scope, k->scope) && slice_equal(label_text(label), k->text);
 }
 
 struct label *label_find(
-        const struct cache *cache, const struct labels *labels, uid_t uid, struct slice text) {
-        const struct label_key key = { uid, text };
+        const struct cache *cache, const struct labels *labels, struct scope scope, struct slice text) {
+        const struct label_key key = { scope, text };
 
         if (labels->recent && label_matches(&labels->recent->by_text, &key))
                 return labels->recent;
 
-        return label_of(table_find(&labels->table, label_hash(cache, uid, text), label_matches, &key));
+        return label_of(table_find(&labels->table, label_hash(cache, scope, text), label_matches, &key));
 }
 
 static uint32_t property_hash(const struct cache *cache, struct slice property) {
@@ -103,14 +103,14 @@ static char *put_string(char *to, struct slice bytes) {
 }
 
 /* Find or make a label, and hold it. */
-static int label_hold(
-        struct cache *cache, struct labels *labels, uid_t uid, struct slice text, struct label **ret) {
-        struct label *label = label_find(cache, labels, uid, text);
+static int label_hold(struct cache *cache, struct labels *labels, struct scope scope, struct slice text,
+        struct label **ret) {
+        struct label *label = label_find(cache, labels, scope, text);
         struct account *account;
         int r;
 
         if (!label) {
-                r = accounts_hold(&cache->accounts, uid, &account);
+                r = accounts_hold(&cache->accounts, scope.uid, &account);
                 if (r < 0)
                         return r;
 
@@ -124,11 +124,11 @@ static int label_hold(
                         TAILQ_INIT(&label->connections);
                 else
                         TAILQ_INIT(&label->bindings);
-                label->uid = uid;
+                label->scope = scope;
                 label->size = (uint32_t) text.size;
                 label->n_holders = 0;
                 put_string(label->text, text);
-                table_add(&labels->table, &label->by_text, label_hash(cache, uid, text));
+                table_add(&labels->table, &label->by_text, label_hash(cache, scope, text));
                 cache->counts.bytes += label_bytes(text.size);
                 account_charge(&cache->accounts, account, ACCOUNT_BYTES, label_bytes(text.size));
                 account_release(&cache->accounts, account);
@@ -148,7 +148,7 @@ static void label_release(struct cache *cache, struct labels *labels, struct lab
                 labels->recent = NULL;
         table_remove(&labels->table, &label->by_text);
         cache->counts.bytes -= label_bytes(label->size);
-        account_discharge(&cache->accounts, accounts_find(&cache->accounts, label->uid), ACCOUNT_BYTES,
+        account_discharge(&cache->accounts, accounts_find(&cache->accounts, label->scope.uid), ACCOUNT_BYTES,
                 label_bytes(label->size));
         free(label);
 }
@@ -224,7 +224,7 @@ int connection_new(struct cache *cache, struct account *account, const struct co
         };
         put_string(put_string(connection->bytes, details->property), details->farewell);
 
-        r = label_hold(cache, &cache->endpoints, details->uid, details->endpoint, &connection->endpoint);
+        r = label_hold(cache, &cache->endpoints, details->scope, details->endpoint, &connection->endpoint);
         if (r < 0)
                 return r;
 
@@ -264,12 +264,12 @@ int binding_new(struct cache *cache, struct account *account, const struct bindi
         };
         put_string(binding->property, details->property);
 
-        r = label_hold(cache, &cache->endpoints, details->uid, details->endpoint, &binding->endpoint);
+        r = label_hold(cache, &cache->endpoints, details->scope, details->endpoint, &binding->endpoint);
         if (r < 0)
                 return r;
 
         r = label_hold(
-                cache, &cache->destinations, details->uid, details->destination, &binding->destination);
+                cache, &cache->destinations, details->scope, details->destination, &binding->destination);
         if (r < 0)
                 goto no_destination;
 

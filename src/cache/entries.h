@@ -36,7 +36,7 @@ uint64_t connection_bytes(size_t property_size, size_t farewell_size);
 
 /* An endpoint, or a destination, or NULL. */
 struct label *label_find(
-        const struct cache *cache, const struct labels *labels, uid_t uid, struct slice text);
+        const struct cache *cache, const struct labels *labels, struct scope scope, struct slice text);
 struct binding *binding_find(const struct cache *cache, const struct label *destination,
         struct slice endpoint, struct slice property);
 

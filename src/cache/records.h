@@ -26,6 +26,7 @@ enum departure {
         DEPARTURE_LIMIT,
         DEPARTURE_FLUSHED,
         DEPARTURE_REPLACED, /* its socket was saved again: the descriptor is a copy of one that is parked */
+        DEPARTURE_OUTDATED, /* of an epoch that is over */
         _DEPARTURE_MAX,
 };
 
@@ -63,7 +64,17 @@ struct binding {
 
 TAILQ_HEAD(binding_list, binding);
 
-/* An endpoint or a destination: the label of a user, and the entries saved under it. It lives as long as something holds it:
+/* Who finds what is saved: the agents of a user, of one epoch. 0 is no epoch. */
+struct scope {
+        uid_t uid;
+        uint64_t epoch;
+};
+
+static inline bool scope_equal(struct scope a, struct scope b) {
+        return a.uid == b.uid && a.epoch == b.epoch;
+}
+
+/* An endpoint or a destination: the label of a scope, and the entries saved under it. It lives as long as something holds it:
  * a connection holds its endpoint, a binding its destination and its endpoint. */
 struct label {
         struct table_entry by_text;
@@ -71,7 +82,7 @@ struct label {
                 struct connection_list connections; /* an endpoint's that are parked, first saved first */
                 struct binding_list bindings;       /* a destination's, first saved first */
         };
-        uid_t uid;
+        struct scope scope;
         uint32_t size;
         uint32_t n_holders; /* connections, lent ones too, and bindings */
         char text[];
@@ -79,10 +90,10 @@ struct label {
 
 /* The details of a connection to save. Times are in µs, on the clock of the lookups. */
 struct connection_details {
-        uint64_t id;     /* 0 for a new connection, otherwise its id in the process before */
-        uid_t uid;       /* who may find it: part of the identity of its endpoint */
-        uid_t saved_by;  /* on whose account it is */
-        uint64_t cookie; /* identifies the socket (SO_COOKIE); 0 where it is not known */
+        uint64_t id;        /* 0 for a new connection, otherwise its id in the process before */
+        struct scope scope; /* part of the identity of its endpoint */
+        uid_t saved_by;     /* on whose account it is */
+        uint64_t cookie;    /* identifies the socket (SO_COOKIE); 0 where it is not known */
         struct slice endpoint;
         struct slice property;
         struct slice farewell;
@@ -93,7 +104,7 @@ struct connection_details {
 
 struct binding_details {
         uint64_t id;
-        uid_t uid;
+        struct scope scope;
         uid_t saved_by;
         struct slice destination;
         struct slice property;

@@ -78,19 +78,34 @@ static int watch(struct custody *custody, struct connection *connection) {
         return loop_add(custody->loop, connection->fd, LOOP_CONNECTION, connection, PARKED_EVENTS);
 }
 
-int custody_save(struct custody *custody, const struct connection_details *details) {
-        struct connection *connection;
+static int save(struct custody *custody, const struct connection_details *details, struct connection **ret) {
         int r;
 
-        r = cache_save_endpoint(custody->cache, details, &connection);
+        r = cache_save_endpoint(custody->cache, details, ret);
         if (r < 0)
                 return r;
 
-        r = watch(custody, connection);
+        r = watch(custody, *ret);
         if (r < 0) {
-                cache_remove(custody->cache, connection);
-                connection_free(connection);
+                cache_remove(custody->cache, *ret);
+                connection_free(*ret);
         }
+        return r;
+}
+
+int custody_save(struct custody *custody, const struct connection_details *details) {
+        struct connection *connection;
+
+        return save(custody, details, &connection);
+}
+
+int custody_decline(struct custody *custody, const struct connection_details *details) {
+        struct connection *connection;
+        int r;
+
+        r = save(custody, details, &connection);
+        if (r >= 0)
+                cache_let_go(custody->cache, connection, DEPARTURE_OUTDATED);
         return r;
 }
 
@@ -130,6 +145,7 @@ static void count_departure(struct statistics_counters *total, enum departure wh
                 [DEPARTURE_LIMIT] = &total->connections_evicted,
                 [DEPARTURE_FLUSHED] = &total->connections_flushed,
                 [DEPARTURE_REPLACED] = &total->connections_replaced,
+                [DEPARTURE_OUTDATED] = &total->connections_outdated,
         };
 
         (*counters[why])++;

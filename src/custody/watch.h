@@ -25,6 +25,9 @@ struct custody *custody_free(struct custody *custody);
  * socket, or another negative errno if there is no memory or the kernel cannot watch the connection. */
 int custody_save(struct custody *custody, const struct connection_details *details);
 
+/* Take a connection like custody_save(), and let go of it at once: nobody may find it, but its peer gets its farewell. */
+int custody_decline(struct custody *custody, const struct connection_details *details);
+
 /* Stop watching a lent connection. The custody still owns its descriptor. */
 void custody_lend(struct custody *custody, struct connection *connection);
 

@@ -30,6 +30,8 @@
         EVENT(HAND_OVER_FAILED, "9be9c0ffca7e4ae78f3e7f54984a4440", LOG_WARNING, true)    \
         EVENT(EXHAUSTED, "f1957809ee4f4b44be477d01b9855263", LOG_WARNING, true)           \
         EVENT(LIMIT_REACHED, "97823a69ead34b4d8b1d88b3b890b44a", LOG_NOTICE, true)        \
+        EVENT(EPOCH_CHANGED, "cfb3f7770c6b431fb7ce4ef7cfd0a705", LOG_INFO, true)          \
+        EVENT(EPOCH_UNKNOWN, "cf3eb393810d4938960a682c5fa03f25", LOG_WARNING, true)       \
         EVENT(KEPT, "c908ffb1d88641169e04e386069947d4", LOG_INFO, false)                  \
         EVENT(NOT_KEPT, "ce540fd25e2a4c02b9cacc8c32f96403", LOG_WARNING, false)           \
         EVENT(PARTED, "8f7d487e1c744df1a271b24f29725a5b", LOG_INFO, false)                \

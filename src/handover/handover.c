@@ -54,7 +54,7 @@ static void add_connection(void *userdata, struct connection *connection) {
         inventory->connections[inventory->n_connections++] = connection;
 }
 
-static void add_binding(void *userdata, const struct binding *binding) {
+static void add_binding(void *userdata, struct binding *binding) {
         struct inventory *inventory = userdata;
 
         inventory->bindings[inventory->n_bindings++] = binding;
@@ -99,7 +99,7 @@ static void put_connection(struct index_writer *writer, const struct connection 
         struct index_connection record = {
                 .details = {
                         .id = connection->id,
-                        .uid = connection->endpoint->uid,
+                        .scope = connection->endpoint->scope,
                         .saved_by = connection->uid,
                         .endpoint = label_text(connection->endpoint),
                         .property = connection_property(connection),
@@ -119,7 +119,7 @@ static void put_connection(struct index_writer *writer, const struct connection 
 static void put_binding(struct index_writer *writer, const struct binding *binding) {
         const struct binding_details record = {
                 .id = binding->id,
-                .uid = binding->destination->uid,
+                .scope = binding->destination->scope,
                 .destination = label_text(binding->destination),
                 .property = binding_property(binding),
                 .endpoint = label_text(binding->endpoint),
@@ -260,6 +260,7 @@ struct record {
 
 struct taking {
         const struct handover *handover;
+        const struct index *index;
         struct record *records; /* by cookie, and by id where a socket was saved more than once */
         size_t n_records;
         size_t n_taken;
@@ -281,7 +282,7 @@ static int make_records(struct taking *taking, const struct index *index) {
         if (!taking->records)
                 return -ENOMEM;
 
-        for (; index_next_connection(&rest, &connection); bytes = rest)
+        for (; index_next_connection(index, &rest, &connection); bytes = rest)
                 taking->records[taking->n_records++] = (struct record){ connection.cookie, bytes, false };
         qsort(taking->records, taking->n_records, sizeof(*taking->records), compare_records);
         return 0;
@@ -322,7 +323,7 @@ static int take_connection(struct taking *taking, int fd) {
         record->taken = true;
 
         bytes = record->bytes;
-        (void) index_next_connection(&bytes, &connection);
+        (void) index_next_connection(taking->index, &bytes, &connection);
         connection.details.fd = fd;
         connection.details.cookie = cookie;
         return custody_save(taking->handover->custody, &connection.details);
@@ -355,7 +356,7 @@ static int take_bindings(struct cache *cache, const struct index *index, size_t 
         struct binding_details binding;
         int r = 0;
 
-        for (*ret_taken = 0; r >= 0 && index_next_binding(&rest, &binding); (*ret_taken)++)
+        for (*ret_taken = 0; r >= 0 && index_next_binding(index, &rest, &binding); (*ret_taken)++)
                 r = cache_save_destination(cache, &binding);
         return r;
 }
@@ -408,8 +409,8 @@ static int open_index(struct taking *taking, struct slice bytes, struct index *r
 
 void handover_take(const struct handover *handover, struct passed *passed) {
         _cleanup_(unmap_index) struct slice bytes = {};
-        struct taking taking = { .handover = handover };
         struct index index = {};
+        struct taking taking = { .handover = handover, .index = &index };
         size_t n_bindings = 0, n_lost;
         int r, q = 0;
 

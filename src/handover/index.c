@@ -102,7 +102,8 @@ void index_put_connection(struct index_writer *writer, const struct index_connec
         put_u64(writer, details->id);
         put_u64(writer, details->deadline_us);
         put_u64(writer, details->ttl_us);
-        put_u32(writer, details->uid);
+        put_u64(writer, details->scope.epoch);
+        put_u32(writer, details->scope.uid);
         put_u32(writer, details->saved_by);
         put_string(writer, details->endpoint);
         put_string(writer, details->property);
@@ -114,7 +115,8 @@ void index_put_binding(struct index_writer *writer, const struct binding_details
         put_u64(writer, binding->id);
         put_u64(writer, binding->deadline_us);
         put_u64(writer, binding->ttl_us);
-        put_u32(writer, binding->uid);
+        put_u64(writer, binding->scope.epoch);
+        put_u32(writer, binding->scope.uid);
         put_string(writer, binding->destination);
         put_string(writer, binding->property);
         put_string(writer, binding->endpoint);
@@ -184,13 +186,14 @@ static struct slice take_string(struct slice *rest) {
         return (struct slice){ data, data ? size : 0 };
 }
 
-bool index_next_connection(struct slice *rest, struct index_connection *ret) {
+bool index_next_connection(const struct index *index, struct slice *rest, struct index_connection *ret) {
         *ret = (struct index_connection){ .details.fd = -1 };
         ret->cookie = take_u64(rest);
         ret->details.id = take_u64(rest);
         ret->details.deadline_us = take_u64(rest);
         ret->details.ttl_us = take_u64(rest);
-        ret->details.uid = take_u32(rest);
+        ret->details.scope.epoch = index->has_epochs ? take_u64(rest) : 0;
+        ret->details.scope.uid = take_u32(rest);
         ret->details.saved_by = take_u32(rest);
         ret->details.endpoint = take_string(rest);
         ret->details.property = take_string(rest);
@@ -198,14 +201,15 @@ bool index_next_connection(struct slice *rest, struct index_connection *ret) {
         return rest->data != NULL;
 }
 
-bool index_next_binding(struct slice *rest, struct binding_details *ret) {
+bool index_next_binding(const struct index *index, struct slice *rest, struct binding_details *ret) {
         *ret = (struct binding_details){};
         ret->id = take_u64(rest);
         ret->deadline_us = take_u64(rest);
         ret->ttl_us = take_u64(rest);
-        ret->uid = take_u32(rest);
+        ret->scope.epoch = index->has_epochs ? take_u64(rest) : 0;
+        ret->scope.uid = take_u32(rest);
         /* Where users share it is nobody's, until somebody renews it. */
-        ret->saved_by = ret->uid;
+        ret->saved_by = ret->scope.uid;
         ret->destination = take_string(rest);
         ret->property = take_string(rest);
         ret->endpoint = take_string(rest);
@@ -228,13 +232,13 @@ static bool is_id(uint64_t id) {
 }
 
 /* Walk over all connections, or bindings, and leave the rest after them. */
-static int check_connections(struct slice *rest, uint64_t n) {
+static int check_connections(const struct index *index, struct slice *rest) {
         uint64_t last_id = 0;
 
-        for (uint64_t i = 0; i < n; i++) {
+        for (uint64_t i = 0; i < index->n_connections; i++) {
                 struct index_connection connection;
 
-                if (!index_next_connection(rest, &connection) || !is_id(connection.details.id) ||
+                if (!index_next_connection(index, rest, &connection) || !is_id(connection.details.id) ||
                         connection.details.id <= last_id)
                         return -EBADMSG;
                 last_id = connection.details.id;
@@ -242,13 +246,13 @@ static int check_connections(struct slice *rest, uint64_t n) {
         return 0;
 }
 
-static int check_bindings(struct slice *rest, uint64_t n) {
+static int check_bindings(const struct index *index, struct slice *rest) {
         uint64_t last_us = 0;
 
-        for (uint64_t i = 0; i < n; i++) {
+        for (uint64_t i = 0; i < index->n_bindings; i++) {
                 struct binding_details binding;
 
-                if (!index_next_binding(rest, &binding) || !is_id(binding.id) ||
+                if (!index_next_binding(index, rest, &binding) || !is_id(binding.id) ||
                         binding.deadline_us < last_us)
                         return -EBADMSG;
                 last_us = binding.deadline_us;
@@ -261,13 +265,16 @@ int index_open(struct slice bytes, struct index *ret) {
         uint64_t n_counters, checksum;
         struct index index = {};
         const char *data;
+        uint32_t version;
         int r;
 
         data = take(&rest, sizeof(MAGIC));
         if (!data || memcmp(data, MAGIC, sizeof(MAGIC)) != 0)
                 return -EBADMSG;
-        if (take_u32(&rest) != INDEX_VERSION)
+        version = take_u32(&rest);
+        if (version != INDEX_VERSION && version != INDEX_VERSION_NO_EPOCH)
                 return rest.data ? -EPROTONOSUPPORT : -EBADMSG;
+        index.has_epochs = version != INDEX_VERSION_NO_EPOCH;
         if (take_u32(&rest) != 0)
                 return -EBADMSG;
 
@@ -287,13 +294,13 @@ int index_open(struct slice bytes, struct index *ret) {
                 take_counter(&rest, &index.statistics);
 
         index.connections = rest;
-        r = check_connections(&rest, index.n_connections);
+        r = check_connections(&index, &rest);
         if (r < 0)
                 return r;
         index.connections.size -= rest.size;
 
         index.bindings = rest;
-        r = check_bindings(&rest, index.n_bindings);
+        r = check_bindings(&index, &rest);
         if (r < 0)
                 return r;
 

@@ -2,6 +2,7 @@
 /* handover: the index: the records of connections and bindings for the next process, without descriptors */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,7 +16,7 @@
  *
  *   offset  bytes
  *        0      8   "scached" LF
- *        8      4   version, 1
+ *        8      4   version, 2
  *       12      4   0
  *       16      8   SipHash-1-3 of all that follows, with the key INDEX_KEY
  *       24      8   size of all this, from offset 0
@@ -29,18 +30,22 @@
  *       88          counters, connections, bindings
  *
  *   counter:     string name, 64 bits total, 64 bits reported so far
- *   connection:  64 bits cookie of the socket (SO_COOKIE), id, deadline, time to live; 32 bits scope (uid),
- *                saved by (uid); strings endpoint, property, farewell
- *   binding:     64 bits id, deadline, time to live; 32 bits scope (uid); strings destination, property, endpoint
+ *   connection:  64 bits cookie of the socket (SO_COOKIE), id, deadline, time to live; epoch;
+ *                32 bits scope (uid), saved by (uid); strings endpoint, property, farewell
+ *   binding:     64 bits id, deadline, time to live, epoch; 32 bits scope (uid); strings destination, property,
+ *                endpoint
+ *
+ * Version 1 had no epochs, and is still read: what it holds is of none.
  *
  * Connections come in the order of their ids, each greater than the one before; bindings in that of their deadlines.
  * Ids are neither 0 nor above INDEX_ID_MAX. Counters are identified by name: an unknown one is ignored, a missing one stays
  * 0. The checksum finds damage; it is not a signature. An index is in memory, so it cannot outlive the boot for which its
  * deadlines are valid. */
 
-#define INDEX_VERSION UINT32_C(1)
-#define INDEX_KEY     ((struct siphash_key){ UINT64_C(0x7363616368656420), UINT64_C(0x696e646578206b65) })
-#define INDEX_ID_MAX  (UINT64_MAX / 2)
+#define INDEX_VERSION          UINT32_C(2)
+#define INDEX_VERSION_NO_EPOCH UINT32_C(1)
+#define INDEX_KEY              ((struct siphash_key){ UINT64_C(0x7363616368656420), UINT64_C(0x696e646578206b65) })
+#define INDEX_ID_MAX           (UINT64_MAX / 2)
 
 /* Larger than any index of a cache with reasonable limits. */
 #define INDEX_SIZE_MAX ((size_t) 1 << 30)
@@ -72,10 +77,11 @@ void index_release(struct index_writer *writer);
 
 /* An index that was read. It points into the bytes that it was read from. */
 struct index {
+        bool has_epochs;
         struct statistics statistics;
         uint64_t n_connections;
         uint64_t n_bindings;
-        struct slice connections; /* for index_next_connection() */
+        struct slice connections;
         struct slice bindings;
 };
 
@@ -83,6 +89,6 @@ struct index {
  * -EBADMSG if it is damaged. */
 int index_open(struct slice bytes, struct index *ret);
 
-/* Take the next record out of REST, which begins as `connections` or `bindings`. Returns false at the end. */
-bool index_next_connection(struct slice *rest, struct index_connection *ret);
-bool index_next_binding(struct slice *rest, struct binding_details *ret);
+/* Take the next record out of REST, which begins as `connections` or `bindings` of INDEX. Returns false at the end. */
+bool index_next_connection(const struct index *index, struct slice *rest, struct index_connection *ret);
+bool index_next_binding(const struct index *index, struct slice *rest, struct binding_details *ret);

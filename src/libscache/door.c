@@ -21,7 +21,7 @@ int handle_open(struct scache *scache) {
 
         scache->socket = steal_fd(&fd);
         scache->watched = 0;
-        scache->can_inline = scache->can_save = scache->can_farewell = false;
+        scache->can_inline = scache->can_save = scache->can_farewell = scache->can_epoch = false;
         return 0;
 }
 

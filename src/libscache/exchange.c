@@ -61,6 +61,9 @@ static int begin_save_endp(struct scache *scache) {
 
 /* Put the request into the output. The service must be ready for it. */
 static int begin_exchange(struct scache *scache) {
+        if (scache->epoch && !scache->can_epoch && scache->request.kind != REQUEST_CONNECT)
+                return -EOPNOTSUPP;
+
         switch (scache->request.kind) {
         case REQUEST_CONNECT:
                 handle_finish(scache, 0);
@@ -136,6 +139,7 @@ static int on_greeting(struct scache *scache, const struct wire_list *list) {
                 scache->can_inline = has_word(words, SLICE("inline"));
                 scache->can_save = has_word(words, SLICE("save"));
                 scache->can_farewell = has_word(words, SLICE("farewell"));
+                scache->can_epoch = has_word(words, SLICE("epoch"));
         }
 
         return begin_exchange(scache);

@@ -62,11 +62,13 @@ struct scache {
         struct sockaddr_un address;
         bool is_legacy; /* the service does not greet */
         uint64_t timeout_us;
+        char *epoch; /* NULL: none */
 
         int socket;
-        bool can_inline; /* these three: announced by the service */
+        bool can_inline; /* these four: announced by the service */
         bool can_save;
         bool can_farewell;
+        bool can_epoch;
         bool was_lost; /* the service closed an earlier connection */
 
         int epoll_fd;     /* the descriptor of scache_get_fd(), -1 before its first call */

@@ -47,14 +47,23 @@ static int put_save(struct scache *scache, struct slice name) {
         return r < 0 ? r : wire_put_number(&scache->output, SLICE("ttl"), scache->request.ttl_s);
 }
 
-/* Put the farewell, if there is one and the service supports it, and the end of the list. */
+/* Put the epoch, if there is one, and the end of a request. */
+static int put_end(struct scache *scache) {
+        int r = 0;
+
+        if (scache->epoch)
+                r = wire_put(&scache->output, SLICE("epoch"), slice_of(scache->epoch));
+        return r < 0 ? r : wire_put_end(&scache->output);
+}
+
+/* Put the farewell, if there is one and the service supports it, and the end of the request. */
 static int put_farewell(struct scache *scache) {
         const struct request *request = &scache->request;
         int r = 0;
 
         if (request->has_text[TEXT_FAREWELL] && scache->can_farewell)
                 r = wire_put(&scache->output, SLICE("farewell"), text(request, TEXT_FAREWELL));
-        return r < 0 ? r : wire_put_end(&scache->output);
+        return r < 0 ? r : put_end(scache);
 }
 
 static int put_texts(struct scache *scache, const enum request_text texts[], size_t n_texts) {
@@ -77,7 +86,7 @@ int request_put_save_dest(struct scache *scache) {
         r = put_save(scache, SLICE("save_dest"));
         if (r >= 0)
                 r = put_texts(scache, texts, ELEMENTSOF(texts));
-        return r < 0 ? r : wire_put_end(&scache->output);
+        return r < 0 ? r : put_end(scache);
 }
 
 int request_put_save_endp(struct scache *scache, bool in_one_trip) {
@@ -114,7 +123,7 @@ int request_put_find(struct scache *scache, bool in_one_trip) {
                 r = put_texts(scache, texts, ELEMENTSOF(texts));
         if (r >= 0 && in_one_trip)
                 r = wire_put(&scache->output, SLICE("handover"), SLICE("inline"));
-        return r < 0 ? r : wire_put_end(&scache->output);
+        return r < 0 ? r : put_end(scache);
 }
 
 int request_put_dummy(struct scache *scache) {

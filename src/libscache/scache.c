@@ -62,12 +62,29 @@ _public_ struct scache *scache_free(struct scache *scache) {
         wire_buffer_release(&scache->output);
         wire_buffer_release(&scache->input);
         wire_buffer_release(&scache->properties);
+        free(scache->epoch);
         free(scache);
         return NULL;
 }
 
 _public_ void scache_set_timeout(struct scache *scache, uint64_t timeout_us) {
         scache->timeout_us = timeout_us > 0 ? timeout_us : SCACHE_DEFAULT_TIMEOUT;
+}
+
+_public_ int scache_set_epoch(struct scache *scache, const char *epoch) {
+        char *copy = NULL;
+
+        if (scache->step != STEP_NONE)
+                return -EBUSY;
+        if (epoch) {
+                copy = strdup(epoch);
+                if (!copy)
+                        return -ENOMEM;
+        }
+
+        free(scache->epoch);
+        scache->epoch = copy;
+        return 0;
 }
 
 /* Begin a request. Returns 0 if it is under way, 1 if it has succeeded at once, or negative errno. */

@@ -38,6 +38,11 @@ struct scache *scache_free(struct scache *scache);
 /* Set the longest time for a request in total, in µs; 0 is SCACHE_DEFAULT_TIMEOUT, UINT64_MAX is no limit. */
 void scache_set_timeout(struct scache *scache, uint64_t timeout_us);
 
+/* Set the epoch of the agent, such as a version of its configuration: it finds only what was saved in the same epoch. NULL, as at
+ * first, is none. If the service has no epochs, requests to save and to find return -EOPNOTSUPP. Returns -ENOMEM, or -EBUSY if a
+ * request is in progress. */
+int scache_set_epoch(struct scache *scache, const char *epoch);
+
 /* Connect now, to check that the service is there. */
 int scache_connect(struct scache *scache);
 

@@ -87,7 +87,7 @@ const struct command command_find_endp = {
         .arguments = "LABEL -- COMMAND...",
         .n_arguments_min = 2,
         .n_arguments_max = INT_MAX,
-        .options = OPTIONS_SERVICE,
+        .options = OPTIONS_AGENT,
         .summary = "run a command on an endpoint's connection",
         .help = "Take a connection of the endpoint LABEL out of the cache and run COMMAND with it\n"
                 "as standard input and output. $SCACHE_PROPERTY is the connection's property.",
@@ -101,7 +101,7 @@ const struct command command_find_dest = {
         .arguments = "LABEL -- COMMAND...",
         .n_arguments_min = 2,
         .n_arguments_max = INT_MAX,
-        .options = OPTIONS_SERVICE,
+        .options = OPTIONS_AGENT,
         .summary = "run a command on a destination's connection",
         .help = "Take a connection of the destination LABEL out of the cache and run COMMAND with\n"
                 "it as standard input and output. $SCACHE_PROPERTY is the property of the\n"

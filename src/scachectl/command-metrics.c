@@ -77,6 +77,7 @@ static const struct {
                         { "connections_evicted", "reason=\"evicted\"" },
                         { "connections_flushed", "reason=\"flushed\"" },
                         { "connections_replaced", "reason=\"replaced\"" },
+                        { "connections_outdated", "reason=\"outdated\"" },
                         { "connections_dead", "reason=\"dead\"" } } },
         { "scached_connections_returned", KIND_COUNTER, NULL,
                 "Connections that were found, but not taken by the agent.",

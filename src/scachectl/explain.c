@@ -33,6 +33,12 @@ int command_explain(const char *path, const char *unit, int error) {
                         "scached.service\".\n",
                         path);
                 return EX_TEMPFAIL;
+        case -EOPNOTSUPP:
+                fprintf(stderr,
+                        "scachectl: The service on %s has no epochs: leave --epoch out, or use the socket "
+                        "of %s.\n",
+                        path, unit);
+                return EX_USAGE;
         case -EPROTO:
                 fprintf(stderr,
                         "scachectl: The server on %s speaks another protocol: use the socket of %s.\n", path,

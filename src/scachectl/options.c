@@ -23,6 +23,7 @@ const struct option_text option_texts[_OPTION_MAX] = {
         [OPTION_TTL] = { "ttl", "SECONDS", "time to live (default: as long as scached allows)" },
         [OPTION_PROPERTY] = { "property", "TEXT", "text for the agent that finds it" },
         [OPTION_FAREWELL] = { "farewell", "TEXT", "bytes to send before scached closes it (\\r\\n: CR LF)" },
+        [OPTION_EPOCH] = { "epoch", "TEXT", "only agents of the same epoch find it (default: none)" },
         [OPTION_FD] = { "fd", "N", "descriptor to park (default: 0, standard input)" },
         [OPTION_CONFIG_DIRECTORY] = { "config-directory", "DIR",
                 "only the instance whose main.cf is in DIR" },
@@ -122,6 +123,9 @@ int options_set(struct options *options, enum option_id id, char *value) {
                 break;
         case OPTION_ENDPOINT:
                 options->endpoint = value;
+                break;
+        case OPTION_EPOCH:
+                options->epoch = value;
                 break;
         case OPTION_FAREWELL:
                 unescape(value);

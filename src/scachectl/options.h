@@ -20,6 +20,7 @@ enum option_id {
         OPTION_TTL,
         OPTION_PROPERTY,
         OPTION_FAREWELL,
+        OPTION_EPOCH,
         OPTION_FD,
         OPTION_CONFIG_DIRECTORY,
         OPTION_LEGACY,
@@ -34,8 +35,9 @@ enum option_id {
 
 /* What commands on the control socket take, those on the agents' socket, and those of both that filter. */
 #define OPTIONS_CONTROL (OPTION(JSON) | OPTION(CONTROL) | OPTION(SOCKET) | OPTION(TIMEOUT))
+#define OPTIONS_AGENT   (OPTIONS_SERVICE | OPTION(EPOCH))
 #define OPTIONS_SERVICE (OPTION(LEGACY) | OPTION(NATIVE) | OPTION(SOCKET) | OPTION(TIMEOUT))
-#define OPTIONS_SAVE    (OPTIONS_SERVICE | OPTION(TTL) | OPTION(PROPERTY))
+#define OPTIONS_SAVE    (OPTIONS_AGENT | OPTION(TTL) | OPTION(PROPERTY))
 #define OPTIONS_FILTER  (OPTION(USER) | OPTION(ENDPOINT) | OPTION(DESTINATION))
 
 /* An option: "--name", or "--name=VALUE". */
@@ -69,6 +71,7 @@ struct options {
         const char *destination;
         const char *property;
         const char *farewell;
+        const char *epoch;
         unsigned ttl_s;
         int fd;
         bool has_timeout;

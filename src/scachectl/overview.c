@@ -36,9 +36,9 @@ void overview_put(const struct report *report) {
         put_share(report, "   Destinations looked up: ", "destination_hits", "destination_misses", "found");
         put_share(report, "      Endpoints looked up: ", "endpoint_hits", "endpoint_misses", "found");
         printf("          Saved: %" PRIu64 "; expired %" PRIu64 ", dead %" PRIu64 ", evicted %" PRIu64
-               ", flushed %" PRIu64 "\n",
+               ", flushed %" PRIu64 ", outdated %" PRIu64 "\n",
                 N("connections_saved"), N("connections_expired"), N("connections_dead"),
-                N("connections_evicted"), N("connections_flushed"));
+                N("connections_evicted"), N("connections_flushed"), N("connections_outdated"));
         printf("        Refused: %" PRIu64 " request%s; disconnected: %" PRIu64 " agent%s\n",
                 N("requests_refused"), plural(N("requests_refused")), N("agents_dropped"),
                 plural(N("agents_dropped")));

@@ -8,12 +8,14 @@
 
 DEFINE_CLEANUP(struct scache *, scache_free);
 
-/* Make a libscache handle with the path, dialect and timeout of the options. Returns negative errno. */
+/* Make a libscache handle with the path, dialect, timeout and epoch of the options. Returns negative errno. */
 static inline int service_new(struct scache **ret, const struct options *options) {
         int r;
 
         r = scache_new(ret, options->service_path, options->legacy ? SCACHE_LEGACY : 0);
-        if (r >= 0)
-                scache_set_timeout(*ret, options->timeout_us);
-        return r;
+        if (r < 0)
+                return r;
+
+        scache_set_timeout(*ret, options->timeout_us);
+        return scache_set_epoch(*ret, options->epoch);
 }

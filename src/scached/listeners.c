@@ -7,16 +7,17 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include "agents/agents.h"
 #include "agents/server.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "custody/disposal.h"
 #include "daemon/timer.h"
 #include "handover/passed.h"
+#include "scached/arrivals.h"
 
 /* Where there is no room for one more agent and none can be made, the listening sockets rest this long. */
 #define REST_US (UINT64_C(100) * USEC_PER_MSEC)
@@ -24,11 +25,12 @@
 struct listener {
         int fd;
         enum dialect dialect;
+        char *queue; /* the queue directory of Postfix in which it is, NULL if it is in none */
 };
 
 struct listeners {
         struct server *server;
-        struct agents *agents;
+        struct arrivals *arrivals;
         struct disposal *disposal;
         struct loop_timer rest_timer;
         bool made_room; /* and nobody has come in since */
@@ -76,8 +78,7 @@ static void make_room(struct listeners *listeners, int error) {
 static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
         struct listeners *listeners = userdata;
         struct listener *listener = object;
-        struct server *server = listeners->server;
-        int agent_fd, r;
+        int agent_fd;
 
         agent_fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
         if (agent_fd < 0) {
@@ -87,10 +88,27 @@ static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
         }
 
         listeners->made_room = false;
-        r = agents_add(listeners->agents, agent_fd, listener->dialect);
-        if (r < 0 && r != -EPIPE && r != -ECONNRESET)
-                journal_say(
-                        server->journal, ACCEPT_FAILED, NULL, "Could not serve an agent: %s.", strerror(-r));
+        arrivals_take(listeners->arrivals, agent_fd, listener->dialect, listener->queue);
+}
+
+/* Postfix has the sockets of its services in QUEUE/private. Returns QUEUE, which is the caller's, NULL if it is not there. */
+static char *find_queue(int fd) {
+        struct sockaddr_un address = {};
+        socklen_t size = sizeof(address);
+        char *name, *directory;
+
+        if (getsockname(fd, (struct sockaddr *) &address, &size) < 0 || address.sun_path[0] != '/')
+                return NULL;
+
+        address.sun_path[sizeof(address.sun_path) - 1] = '\0';
+        name = strrchr(address.sun_path, '/');
+        *name = '\0';
+        directory = strrchr(address.sun_path, '/');
+        if (!directory || directory == address.sun_path || strcmp(directory, "/private") != 0)
+                return NULL;
+
+        *directory = '\0';
+        return strdup(address.sun_path);
 }
 
 static int listener_init(struct listener *listener, struct listeners *all, int fd, enum dialect dialect) {
@@ -112,6 +130,8 @@ static int listener_init(struct listener *listener, struct listeners *all, int f
         if (r < 0)
                 return r;
 
+        if (dialect == DIALECT_POSTFIX || dialect == DIALECT_POSTFIX_LEGACY)
+                listener->queue = find_queue(fd);
         listener->fd = fd;
         return 0;
 }
@@ -125,7 +145,7 @@ static const char *objection(int fd, enum dialect dialect) {
         return NULL;
 }
 
-int listeners_new(struct listeners **ret, struct server *server, struct agents *agents,
+int listeners_new(struct listeners **ret, struct server *server, struct arrivals *arrivals,
         struct disposal *disposal, struct passed *passed) {
         struct listeners *listeners;
         int r;
@@ -134,7 +154,7 @@ int listeners_new(struct listeners **ret, struct server *server, struct agents *
         if (!listeners)
                 return -ENOMEM;
         listeners->server = server;
-        listeners->agents = agents;
+        listeners->arrivals = arrivals;
         listeners->disposal = disposal;
 
         loop_on_ready(server->loop, LOOP_LISTENER, on_ready, listeners);
@@ -180,6 +200,7 @@ struct listeners *listeners_free(struct listeners *listeners) {
         for (size_t i = 0; i < listeners->n_listeners; i++) {
                 loop_remove(listeners->server->loop, listeners->listeners[i].fd, &listeners->listeners[i]);
                 disposal_close(listeners->disposal, 0, DISPOSAL_SOCKET, listeners->listeners[i].fd);
+                free(listeners->listeners[i].queue);
         }
         free(listeners);
         return NULL;

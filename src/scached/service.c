@@ -19,8 +19,10 @@
 #include "daemon/limits.h"
 #include "daemon/notify.h"
 #include "daemon/timer.h"
+#include "epochs/epochs.h"
 #include "handover/handover.h"
 #include "handover/passed.h"
+#include "scached/arrivals.h"
 #include "scached/listeners.h"
 #include "scached/status.h"
 
@@ -41,7 +43,9 @@ struct service {
         struct notify *notify;
         struct disposal *disposal;
         struct limits limits;
+        struct epochs *epochs;
         struct agents *agents;
+        struct arrivals *arrivals;
         struct status status;
         struct listeners *listeners; /* NULL while leaving */
         sd_event *event;
@@ -99,6 +103,7 @@ _cold_ static void leave(struct service *service, const char *why) {
         notify_status(service->notify, "Exiting.");
         service->is_leaving = true;
         service->listeners = listeners_free(service->listeners);
+        arrivals_hurry(service->arrivals);
         loop_timer_set(&service->leaving_timer, usec_add(clock_now(CLOCK_BOOTTIME), LEAVING_TIME_US));
 }
 
@@ -195,7 +200,8 @@ static uint64_t on_round(void *userdata) {
 
         wait_us = agents_take_turns(service->agents);
         expire(service);
-        is_behind = custody_let_go(service->server.custody) || service->expiry_is_behind;
+        is_behind = epochs_drain(service->epochs);
+        is_behind = custody_let_go(service->server.custody) || service->expiry_is_behind || is_behind;
         note_limits(service);
         if (service->is_leaving) {
                 if (agents_dismiss(service->agents) == 0) {
@@ -372,6 +378,11 @@ static int start(struct service *service) {
         if (r >= 0)
                 r = agents_new(&service->agents, server, service->disposal);
         if (r >= 0)
+                r = epochs_new(&service->epochs, server->loop, server->cache, server->journal);
+        if (r >= 0)
+                r = arrivals_new(
+                        &service->arrivals, server, service->agents, service->disposal, service->epochs);
+        if (r >= 0)
                 r = status_init(
                         &service->status, server->loop, server->cache, &server->statistics, service->notify);
         if (r >= 0)
@@ -388,7 +399,8 @@ static int start(struct service *service) {
         handover_take(&handover, service->passed);
 
         /* Last of all: from here on, agents may be there. */
-        r = listeners_new(&service->listeners, server, service->agents, service->disposal, service->passed);
+        r = listeners_new(
+                &service->listeners, server, service->arrivals, service->disposal, service->passed);
         service->passed = passed_free(service->passed, service->disposal);
         return r;
 }
@@ -426,7 +438,9 @@ static void stop(struct service *service) {
 
         passed_free(service->passed, service->disposal);
         listeners_free(service->listeners);
+        arrivals_free(service->arrivals);
         agents_free(service->agents);
+        epochs_free(service->epochs);
 
         if (server->custody)
                 part_with_everything(service);

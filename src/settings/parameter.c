@@ -26,6 +26,7 @@ const struct settings_parameter settings_parameters[SETTINGS_PARAMETERS] = {
         NUMBER("agent_memory_limit", "8M", SETTINGS_SIZE, agent_memory_limit,
                 true, SETTINGS_MEMORY_MIN, SETTINGS_MEMORY_MAX),
         READ_ONLY("config_directory"),
+        PLAIN("connection_cache_epochs", "yes", SETTINGS_BOOL, epochs),
         PLAIN("connection_cache_farewell", "QUIT\\r\\n", SETTINGS_FAREWELL, farewell),
         NUMBER("connection_cache_memory_limit", "64M", SETTINGS_SIZE, memory_limit,
                 true, SETTINGS_MEMORY_MIN, SETTINGS_MEMORY_MAX),
@@ -36,6 +37,7 @@ const struct settings_parameter settings_parameters[SETTINGS_PARAMETERS] = {
         NUMBER("daemon_timeout", "18000s", SETTINGS_TIME, daemon_timeout_us, false, USEC_PER_SEC, TIME_MAX),
         NUMBER("ipc_timeout", "3600s", SETTINGS_TIME, ipc_timeout_us, false, USEC_PER_SEC, TIME_MAX),
         NUMBER("max_idle", "100s", SETTINGS_TIME, max_idle_us, true, USEC_PER_SEC, TIME_MAX),
+        PLAIN("postfix_config_directories", "/etc/postfix", SETTINGS_PATHS, postfix_directories),
         READ_ONLY("process_id"),
         READ_ONLY("process_name"),
         NUMBER("request_size_limit", "128K", SETTINGS_SIZE, request_size_limit,
@@ -157,6 +159,23 @@ static int set_name(const char *text, struct settings *settings, char *expected)
         return settings->syslog_name ? 0 : -ENOMEM;
 }
 
+static int set_paths(const char *text, struct settings *settings, char *expected) {
+        static const char between[] = ", \t\r\n";
+        const char *at = text + strspn(text, between);
+
+        if (!*at)
+                return expect(expected, "expected the path of a directory");
+        for (; *at; at += strspn(at, between)) {
+                if (*at != '/')
+                        return expect(
+                                expected, "expected paths that begin with /, with blanks or commas between");
+                at += strcspn(at, between);
+        }
+
+        settings->postfix_directories = strdup(text);
+        return settings->postfix_directories ? 0 : -ENOMEM;
+}
+
 static int set_farewell(const char *text, struct settings *settings, char *expected) {
         _cleanup_(freep) char *bytes = NULL;
         const char *problem;
@@ -197,6 +216,8 @@ int settings_parameter_set(const struct settings_parameter *parameter, const cha
                 return set_name(text, settings, expected);
         case SETTINGS_FAREWELL:
                 return set_farewell(text, settings, expected);
+        case SETTINGS_PATHS:
+                return set_paths(text, settings, expected);
         case SETTINGS_READ_ONLY:
                 break;
         }

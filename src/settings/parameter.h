@@ -40,7 +40,9 @@ struct settings {
         uint64_t request_size_limit; /* bytes, never 0 and never above memory_limit */
 
         bool share_between_users;
-        char *farewell; /* NUL-free and NUL-terminated; empty: none */
+        bool epochs; /* agents of Postfix find only what was parked under their configuration */
+        char *postfix_directories; /* where to look for it, one or more, with blanks or commas between */
+        char *farewell;            /* NUL-free and NUL-terminated; empty: none */
         size_t farewell_size;
 
         int syslog_facility; /* LOG_MAIL and the like */
@@ -61,6 +63,7 @@ enum settings_kind {
         SETTINGS_FACILITY,
         SETTINGS_NAME,
         SETTINGS_FAREWELL,
+        SETTINGS_PATHS,
 };
 
 struct settings_parameter {
@@ -73,7 +76,7 @@ struct settings_parameter {
         uint64_t maximum;
 };
 
-#define SETTINGS_PARAMETERS 18
+#define SETTINGS_PARAMETERS 20
 
 /* Sorted by name. */
 extern const struct settings_parameter settings_parameters[SETTINGS_PARAMETERS];

@@ -397,6 +397,7 @@ void settings_free(struct settings *settings) {
         }
         free(settings->rows);
         free(settings->farewell);
+        free(settings->postfix_directories);
         free(settings->syslog_name);
         free(settings->identifier);
         free(settings->config_directory);

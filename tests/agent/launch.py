@@ -112,6 +112,7 @@ class ServiceManager:
         self.config = self.folder / "config"
         self.config.mkdir(mode=0o755)
         self.listeners: dict[str, socket.socket] = {}
+        self.queues: list[tuple[str, socket.socket]] = []  # sockets in queue directories of Postfix
         self.listen(sockets)
         self.daemons: list[Daemon] = []
         self.store: list[Stored] = []
@@ -137,12 +138,24 @@ class ServiceManager:
     def listen(self, sockets: Sequence[str], backlog: int = 4096) -> None:
         """Make the listening socket of each FileDescriptorName=."""
         for name in sockets:
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listener.bind(self.path(name))
-            os.chmod(self.path(name), 0o666)
-            listener.listen(backlog)
-            listener.setblocking(False)
-            self.listeners[name] = listener
+            self.listeners[name] = self._listen(self.path(name), backlog)
+
+    def listen_in_queue(self, name: str, dialect: str = "postfix") -> str:
+        """Make a queue directory and the socket in it, as master(8) and systemd do. Returns the socket's path."""
+        private = self.folder / name / "private"
+        private.mkdir(parents=True, mode=0o755)
+        path = str(private / "scached")
+        self.queues.append((dialect, self._listen(path, 4096)))
+        return path
+
+    @staticmethod
+    def _listen(path: str, backlog: int) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(path)
+        os.chmod(path, 0o666)
+        listener.listen(backlog)
+        listener.setblocking(False)
+        return listener
 
     def listener(self, name: str) -> socket.socket:
         return self.listeners[name]
@@ -232,6 +245,7 @@ class ServiceManager:
     def to_pass(self) -> list[tuple[str, int]]:
         """What a daemon gets at its start, and under which names."""
         listeners = [(name, listener.fileno()) for name, listener in self.listeners.items()]
+        listeners += [(dialect, listener.fileno()) for dialect, listener in self.queues]
         return listeners + self.stored()
 
     def clear_store(self) -> None:
@@ -305,7 +319,7 @@ class ServiceManager:
         self._thread.join(DEFAULT_TIMEOUT)
         self._end()
         self._epoll.close()
-        for end in (*self.listeners.values(), self._notify, self._ours):
+        for end in (*self.listeners.values(), *(listener for _, listener in self.queues), self._notify, self._ours):
             end.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         assert not errors, "\n".join(errors)

@@ -24,7 +24,7 @@ OPTIONS = {
     "--json": None, "--socket": "/nowhere", "--control": "/nowhere", "--native": "/nowhere", "--timeout": "3",
     "--user": "0", "--endpoint": "*", "--destination": "*", "--bindings": None, "--format": "prometheus",
     "--output": "/nowhere/file", "--interval": "1", "--count": "1", "--ttl": "3", "--property": "text",
-    "--farewell": "text", "--fd": "0", "--config-directory": "/nowhere", "--legacy": None}
+    "--farewell": "text", "--fd": "0", "--config-directory": "/nowhere", "--legacy": None, "--epoch": "7"}
 
 # What each command takes. That it has its effect is shown below, and for `postfix` in tests/system.
 TAKES = {
@@ -33,10 +33,11 @@ TAKES = {
     "flush": {"--json", "--socket", "--control", "--timeout", "--user", "--endpoint", "--destination"},
     "metrics": {"--json", "--socket", "--control", "--timeout", "--format", "--output"},
     "watch": {"--json", "--socket", "--control", "--timeout", "--interval", "--count"},
-    "save-endp": {"--socket", "--native", "--timeout", "--legacy", "--ttl", "--property", "--farewell", "--fd"},
-    "save-dest": {"--socket", "--native", "--timeout", "--legacy", "--ttl", "--property"},
-    "find-endp": {"--socket", "--native", "--timeout", "--legacy"},
-    "find-dest": {"--socket", "--native", "--timeout", "--legacy"},
+    "save-endp": {"--socket", "--native", "--timeout", "--legacy", "--epoch", "--ttl", "--property", "--farewell",
+                  "--fd"},
+    "save-dest": {"--socket", "--native", "--timeout", "--legacy", "--epoch", "--ttl", "--property"},
+    "find-endp": {"--socket", "--native", "--timeout", "--legacy", "--epoch"},
+    "find-dest": {"--socket", "--native", "--timeout", "--legacy", "--epoch"},
     "postfix": {"--config-directory", "--timeout"},
 }
 
@@ -112,6 +113,9 @@ def test_a_farewell_that_nobody_would_say(make_manager, dialect, legacy):
                          *["--legacy"] * legacy, "label", stdin=theirs)
         assert said.returncode == 64 and "takes no farewell" in one_sentence(said)
         assert json.loads(Tool(manager)("status", "--json").stdout)["connections"] == 0
+        said = scachectl("save-endp", "--epoch=7", f"--native={manager.path(dialect)}",
+                         *["--legacy"] * legacy, "label", stdin=theirs)
+        assert said.returncode == 64 and "has no epochs" in one_sentence(said)
         assert scachectl("save-endp", "--farewell=BYE", f"--native={manager.path('native')}", "label",
                          stdin=theirs).returncode == 0
 

@@ -6,10 +6,12 @@ An agent asks for them explicitly, so they work on every dialect; only the nativ
 from __future__ import annotations
 
 import itertools
+import os
 
 import pytest
 
 import lists
+from connection import identity
 from lists import encode
 from protocol import BAD, FAIL, OK, STEPS
 
@@ -29,7 +31,7 @@ def agent(daemon, dialect):
 
 
 def test_only_the_native_greeting_tells(daemon):
-    assert daemon.agent("native").extensions == (b"inline", b"save", b"farewell", b"list", b"flush")
+    assert daemon.agent("native").extensions == (b"inline", b"save", b"farewell", b"epoch", b"list", b"flush")
     assert daemon.agent("postfix").extensions == ()
 
 
@@ -142,6 +144,10 @@ SAVE_ENDP = lists.save_endp(600, "endpoint", "")
     (SAVE + 2 * [("farewell", "")], 0),
     (SAVE_ENDP + 2 * [("farewell", "")], 0),
     (SAVE_ENDP[:2] + [("farewell", "")] + SAVE_ENDP[2:], 0),
+    (SAVE + 2 * [("epoch", "")], 0),
+    (SAVE + [("epoch", ""), ("farewell", "")], 0),
+    (lists.save_dest(600, "destination", "", "endpoint") + [("farewell", "")], 0),
+    (lists.find_endp("endpoint") + [("epoch", ""), INLINE], 1),
     (lists.find_endp("endpoint") + [("handover", "")], 1),
     (lists.find_endp("endpoint") + [("handover", "outline")], 1),
     (lists.find_endp("endpoint") + 2 * [INLINE], 1),
@@ -160,6 +166,27 @@ def test_malformed(daemon, connections, attributes, n_properties, count):
     daemon.wait_open_fds(before)
     with agent.find_dest_inline("destination") as found:
         assert found.identity == parked.identity
+
+
+EPOCHS = [[], [("epoch", "")], [("epoch", "7")], [("epoch", "70")]]
+
+
+def test_epochs_that_agents_name(agent, connections):
+    """Each finds its own, by either label, whatever comes before the epoch in a request."""
+    made = [connections() for _ in EPOCHS]
+    for i, (epoch, connection) in enumerate(zip(EPOCHS, made)):
+        farewell = [("farewell", "BYE")] if i % 2 else []
+        assert agent.request(lists.save_endp(600, "endpoint", "") + farewell + epoch, [connection.fd]) == OK
+        assert agent.request(lists.save_dest(600, "destination", "", "endpoint") + epoch) == OK
+    for i in (2, 0, 3, 1):
+        request = [lists.find_dest("destination"), lists.find_endp("endpoint")][i % 2] + [INLINE] + EPOCHS[i]
+        n_properties = 2 - i % 2
+        agent.send_list(request)
+        attributes, fds = agent.read_list_with_descriptor()
+        assert attributes[0] == (b"status", b"0") and len(attributes) == 1 + n_properties
+        assert [identity(fd) for fd in fds] == [made[i].identity]
+        os.close(fds[0])
+        assert agent.request(request, n_properties=n_properties) == FAIL
 
 
 def test_pipelined(agent, connections):

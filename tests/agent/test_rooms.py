@@ -25,6 +25,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 # From the top: a room may include those that come after it in a line, and what these may include.
 FLOORS = (
     ("scached", "agents", "handover", "custody", "daemon", "base"),
+    ("agents", "epochs", "settings"), ("epochs", "cache"), ("epochs", "daemon"),
     ("handover", "settings"), ("custody", "cache"), ("handover", "wire"), ("cache", "base"), ("wire", "base"),
     ("settings", "base"), ("scachectl", "libscache", "wire", "base"),
 )

@@ -223,6 +223,18 @@ def test_farewell_and_descriptor(tool, daemon):
         assert peer.recv(100) == b"BYE\\\r\n"
 
 
+def test_epoch(tool, daemon):
+    """What was saved in one is found in no other."""
+    peer, end = socket.socketpair()
+    with peer, end:
+        tool("save-endp", "--epoch=7", "mx1", stdin=end)
+        tool("save-dest", "--epoch=7", "domain", "mx1")
+        for other in (["--epoch=8"], []):
+            tool("find-dest", *other, "domain", "--", "true", status=1)
+            tool("find-endp", *other, "mx1", "--", "true", status=1)
+        tool("find-dest", "--epoch=7", "domain", "--", "true")
+
+
 def test_command_parks_it_again(tool, daemon):
     """The example of scachectl(1)."""
     connection = daemon.agent("native").park("mx1")

@@ -74,8 +74,8 @@ static void find(struct bench *bench) {
         struct connection *connection;
         struct slice binding_property;
 
-        connection = cache_find_destination(
-                bench->cache, 0, (struct slice){ bench->destination, 40 }, bench->now_us, &binding_property);
+        connection = cache_find_destination(bench->cache, (struct scope){},
+                (struct slice){ bench->destination, 40 }, bench->now_us, &binding_property);
         if (!connection)
                 abort();
         cache_give(bench->cache, connection);

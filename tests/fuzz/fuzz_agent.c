@@ -205,13 +205,13 @@ static uid_t uid_of(size_t user) {
         return geteuid() == 0 ? (uid_t) (1000 + user) : geteuid();
 }
 
-static void count_binding(void *userdata, const struct binding *binding) {
+static void count_binding(void *userdata, struct binding *binding) {
         uint64_t *n = userdata;
 
         (*n)++;
-        CHECK((binding->destination->uid >= uid_of(0) &&
-                      binding->destination->uid <= uid_of(USERS_MAX - 1)) ||
-                binding->destination->uid == (uid_t) -1);
+        CHECK((binding->destination->scope.uid >= uid_of(0) &&
+                      binding->destination->scope.uid <= uid_of(USERS_MAX - 1)) ||
+                binding->destination->scope.uid == (uid_t) -1);
 }
 
 /* The books agree with what there is, and what an agent has is not in the cache as well. */
@@ -249,7 +249,7 @@ static void open_agent(struct world *world, size_t i, enum dialect dialect, size
         if (world->setup & SETUP_LITTLE_ROOM)
                 (void) setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &(int){ 0 }, sizeof(int));
         world->agents[i] = pair[0];
-        (void) agents_add(world->set, pair[1], dialect);
+        (void) agents_add(world->set, pair[1], dialect, (struct epoch){});
 }
 
 /* A descriptor of some kind to send. Returns whether it is a copy of ours only. */

@@ -31,7 +31,7 @@ static void check_string(struct slice string) {
         CHECK(string.size == 0 || !memchr(string.data, 0, string.size));
 }
 
-/* Write the index again, and read that: the records are the same, byte by byte. */
+/* Write the index again, and read that: the records are the same, byte by byte, unless it was of the version before. */
 static void check_written(const struct index *index) {
         struct slice connections = index->connections, bindings = index->bindings, bytes;
         struct index_writer writer;
@@ -40,13 +40,13 @@ static void check_written(const struct index *index) {
         struct index again;
 
         index_begin(&writer, &index->statistics);
-        while (index_next_connection(&connections, &connection)) {
+        while (index_next_connection(index, &connections, &connection)) {
                 check_string(connection.details.endpoint);
                 check_string(connection.details.property);
                 check_string(connection.details.farewell);
                 index_put_connection(&writer, &connection);
         }
-        while (index_next_binding(&bindings, &binding)) {
+        while (index_next_binding(index, &bindings, &binding)) {
                 check_string(binding.destination);
                 check_string(binding.property);
                 check_string(binding.endpoint);
@@ -55,8 +55,10 @@ static void check_written(const struct index *index) {
         CHECK(writer.n_connections == index->n_connections && writer.n_bindings == index->n_bindings);
         CHECK(index_end(&writer, &bytes) == 0);
         CHECK(index_open(bytes, &again) == 0);
-        CHECK(slice_equal(again.connections, index->connections));
-        CHECK(slice_equal(again.bindings, index->bindings));
+        if (index->has_epochs) {
+                CHECK(slice_equal(again.connections, index->connections));
+                CHECK(slice_equal(again.bindings, index->bindings));
+        }
         CHECK(memcmp(&again.statistics, &index->statistics, sizeof(again.statistics)) == 0);
         index_release(&writer);
 }
@@ -71,9 +73,9 @@ static void check_cached(const struct index *index) {
         struct cache *cache;
 
         CHECK(cache_new(&cache, &key, &(struct cache_limits){ .connections = 100, .bytes = 1 << 20 }) == 0);
-        while (index_next_connection(&connections, &record))
+        while (index_next_connection(index, &connections, &record))
                 CHECK(cache_save_endpoint(cache, &record.details, &connection) == 0);
-        while (index_next_binding(&bindings, &binding))
+        while (index_next_binding(index, &bindings, &binding))
                 CHECK(cache_save_destination(cache, &binding) == 0);
         CHECK(cache_counts(cache)->connections <= 100);
 

@@ -67,7 +67,7 @@ static void show_connection(_unused_ void *userdata, struct connection *connecti
         (void) printf(" %" PRIu64, connection->id);
 }
 
-static void show_binding(_unused_ void *userdata, const struct binding *binding) {
+static void show_binding(_unused_ void *userdata, struct binding *binding) {
         (void) printf(" %" PRIu64, binding->id);
 }
 
@@ -91,7 +91,7 @@ static void show_rest(struct driver *driver) {
 static void save(struct driver *driver) {
         const struct connection_details details = {
                 .id = number(driver, 1),
-                .uid = (uid_t) number(driver, 2),
+                .scope.uid = (uid_t) number(driver, 2),
                 .endpoint = text(driver, 3),
                 .property = text(driver, 4),
                 .farewell = text(driver, 5),
@@ -120,7 +120,7 @@ static void save(struct driver *driver) {
 static void bind_destination(struct driver *driver) {
         const struct binding_details details = {
                 .id = number(driver, 1),
-                .uid = (uid_t) number(driver, 2),
+                .scope.uid = (uid_t) number(driver, 2),
                 .destination = text(driver, 3),
                 .property = text(driver, 4),
                 .endpoint = text(driver, 5),
@@ -150,12 +150,14 @@ static void run(struct driver *driver) {
         } else if (strcmp(name, "bind") == 0) {
                 bind_destination(driver);
         } else if (strcmp(name, "find_endpoint") == 0) {
-                connection = cache_find_endpoint(
-                        driver->cache, (uid_t) number(driver, 1), text(driver, 2), number(driver, 3));
+                connection = cache_find_endpoint(driver->cache,
+                        (struct scope){ .uid = (uid_t) number(driver, 1) }, text(driver, 2),
+                        number(driver, 3));
                 show_found(connection, property);
         } else if (strcmp(name, "find_destination") == 0) {
-                connection = cache_find_destination(driver->cache, (uid_t) number(driver, 1),
-                        text(driver, 2), number(driver, 3), &property);
+                connection = cache_find_destination(driver->cache,
+                        (struct scope){ .uid = (uid_t) number(driver, 1) }, text(driver, 2),
+                        number(driver, 3), &property);
                 show_found(connection, property);
         } else if (strcmp(name, "give") == 0) {
                 connection = by_id(driver, 1);

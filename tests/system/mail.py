@@ -106,12 +106,11 @@ class Postfix:
         """Change main.cf; reload() makes a running Postfix notice."""
         self.machine.run(["postconf", "-c", self.config_directory,
                           *(f"{name}={value}" for name, value in settings.items())])
-        self._settle()
+        self._settle(self.config_directory)
 
-    def _settle(self) -> None:
+    def _settle(self, directories: str = "/etc/postfix*") -> None:
         """Every Postfix program waits until main.cf is two seconds old: let it be old at once."""
-        self.machine.run("touch --date='1 minute ago' /etc/postfix*/main.cf "
-                         "/etc/postfix*/master.cf")
+        self.machine.run(f"touch --date='1 minute ago' {directories}/main.cf {directories}/master.cf")
 
     def start(self) -> None:
         """Configure and start, by the distribution's own unit; the default instance starts anew."""

@@ -39,7 +39,7 @@ static inline void empty_cache(struct cache *cache) {
 static inline struct connection *park(
         struct cache *cache, uid_t uid, const char *endpoint, int fd, uint64_t now_us, uint64_t ttl_us) {
         struct connection_details details = {
-                .uid = uid,
+                .scope.uid = uid,
                 .saved_by = uid,
                 .endpoint = slice_of(endpoint),
                 .property = SLICE("property"),
@@ -58,7 +58,7 @@ static inline struct connection *park(
 static inline void bind_to(struct cache *cache, uid_t uid, const char *destination, const char *property,
         const char *endpoint, uint64_t now_us, uint64_t ttl_us) {
         struct binding_details details = {
-                .uid = uid,
+                .scope.uid = uid,
                 .saved_by = uid,
                 .destination = slice_of(destination),
                 .property = slice_of(property),
@@ -86,14 +86,17 @@ static inline int give(struct cache *cache, struct connection *connection) {
 }
 
 static inline int take_endpoint(struct cache *cache, uid_t uid, const char *endpoint, uint64_t now_us) {
-        return give(cache, cache_find_endpoint(cache, uid, slice_of(endpoint), now_us));
+        return give(
+                cache, cache_find_endpoint(cache, (struct scope){ .uid = uid }, slice_of(endpoint), now_us));
 }
 
 static inline int take_destination(
         struct cache *cache, uid_t uid, const char *destination, uint64_t now_us) {
         struct slice property;
 
-        return give(cache, cache_find_destination(cache, uid, slice_of(destination), now_us, &property));
+        return give(cache,
+                cache_find_destination(
+                        cache, (struct scope){ .uid = uid }, slice_of(destination), now_us, &property));
 }
 
 /* The next one that departed, -1 if there is none. */

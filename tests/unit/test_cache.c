@@ -156,15 +156,46 @@ TEST(test_what_is_kept) {
         assert_true(slice_equal(label_text(connection->endpoint), SLICE("endpoint")));
         assert_true(slice_equal(connection_property(connection), SLICE("property")));
         assert_true(slice_equal(connection_farewell(connection), SLICE("QUIT")));
-        assert_int_equal(connection->endpoint->uid, USER);
+        assert_int_equal(connection->endpoint->scope.uid, USER);
         assert_int_equal(connection->deadline.at_us, NOW + LONG);
         assert_int_equal(deadline_ttl(&connection->deadline), LONG);
 
         bind_to(cache, USER, "destination", "binding", "endpoint", NOW, LONG);
-        assert_ptr_equal(
-                cache_find_destination(cache, USER, SLICE("destination"), NOW, &property), connection);
+        assert_ptr_equal(cache_find_destination(
+                                 cache, (struct scope){ .uid = USER }, SLICE("destination"), NOW, &property),
+                connection);
         assert_true(slice_equal(property, SLICE("binding")));
         give(cache, connection);
+        empty_cache(cache);
+}
+
+/* The same user and the same labels: what was saved in one epoch is found in no other. */
+TEST(test_epochs) {
+        static const struct scope before = { USER, 1 }, after = { USER, 2 };
+        struct cache *cache = new_cache(0, 0);
+        struct connection_details parked = {
+                .scope = before, .endpoint = SLICE("e"), .ttl_us = LONG, .deadline_us = NOW + LONG, .fd = 1
+        };
+        const struct binding_details bound = { .scope = before,
+                .destination = SLICE("d"),
+                .endpoint = SLICE("e"),
+                .ttl_us = LONG,
+                .deadline_us = NOW + LONG };
+        struct connection *connection;
+        struct slice property;
+
+        assert_int_equal(cache_save_endpoint(cache, &parked, &connection), 0);
+        assert_int_equal(cache_save_destination(cache, &bound), 0);
+        assert_null(cache_find_endpoint(cache, after, SLICE("e"), NOW));
+        assert_null(cache_find_destination(cache, after, SLICE("d"), NOW, &property));
+        assert_int_equal(take_destination(cache, USER, "d", NOW), -1);
+
+        parked.scope = after;
+        parked.fd = 2;
+        assert_int_equal(cache_save_endpoint(cache, &parked, &connection), 0);
+        assert_null(cache_find_destination(cache, after, SLICE("d"), NOW, &property));
+        assert_int_equal(give(cache, cache_find_destination(cache, before, SLICE("d"), NOW, &property)), 1);
+        assert_int_equal(give(cache, cache_find_endpoint(cache, after, SLICE("e"), NOW)), 2);
         empty_cache(cache);
 }
 
@@ -185,7 +216,7 @@ TEST(test_counts) {
         assert_int_equal(counts->destinations, 1);
         assert_int_equal(cache_next_deadline(cache), NOW + SECOND);
 
-        lent = cache_find_endpoint(cache, USER, SLICE("f"), NOW);
+        lent = cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("f"), NOW);
         assert_int_equal(counts->lent, 1);
         assert_int_equal(counts->connections, 2);
         assert_int_equal(counts->endpoints, 1);
@@ -228,8 +259,8 @@ TEST(test_taken_back_to_its_place) {
         park(cache, USER, "e", 2, NOW, LONG);
         park(cache, USER, "e", 3, NOW, LONG);
         id = first->id;
-        assert_ptr_equal(cache_find_endpoint(cache, USER, SLICE("e"), NOW), first);
-        second = cache_find_endpoint(cache, USER, SLICE("e"), NOW);
+        assert_ptr_equal(cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW), first);
+        second = cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW);
         assert_int_equal(second->fd, 2);
 
         /* In the other order than they went. */
@@ -248,8 +279,9 @@ TEST(test_taken_back_alone) {
         struct cache *cache = new_cache(0, 0);
         struct connection *connection = park(cache, USER, "e", 1, NOW, LONG);
 
-        assert_ptr_equal(cache_find_endpoint(cache, USER, SLICE("e"), NOW), connection);
-        assert_null(cache_find_endpoint(cache, USER, SLICE("e"), NOW));
+        assert_ptr_equal(
+                cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW), connection);
+        assert_null(cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW));
         assert_int_equal(cache_counts(cache)->endpoints, 0);
         cache_take_back(cache, connection, NOW);
         assert_int_equal(take_endpoint(cache, USER, "e", NOW), 1);
@@ -260,7 +292,7 @@ TEST(test_taken_back_after_its_end) {
         struct cache *cache = new_cache(0, 0);
         struct connection *connection = park(cache, USER, "e", 1, NOW, SECOND);
 
-        (void) cache_find_endpoint(cache, USER, SLICE("e"), NOW);
+        (void) cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW);
         cache_expire(cache, NOW + SECOND, 100);
         assert_int_equal(departed(cache, DEPARTURE_EXPIRED), -1);
         assert_int_equal(cache_next_deadline(cache), USEC_INFINITY); /* nobody need wake up for it */
@@ -277,7 +309,8 @@ TEST(test_taken_back_after_others_expired) {
         connection = park(cache, USER, "e", 1, NOW, LONG);
         park(cache, USER, "e", 2, NOW + 1, LONG);
         bind_to(cache, USER, "d", "", "e", NOW, SECOND);
-        assert_ptr_equal(cache_find_endpoint(cache, USER, SLICE("e"), NOW), connection);
+        assert_ptr_equal(
+                cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW), connection);
         cache_expire(cache, NOW + SECOND, 100);
         assert_int_equal(cache_counts(cache)->bindings, 0);
         cache_take_back(cache, connection, NOW + SECOND);
@@ -329,7 +362,7 @@ TEST(test_limit_of_connections) {
         assert_int_equal(cache_counts(cache)->connections, 3);
 
         /* A lent one counts: its descriptor is there. */
-        lent = cache_find_endpoint(cache, USER, SLICE("d"), NOW);
+        lent = cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("d"), NOW);
         park(cache, USER, "e", 5, NOW, 8 * SECOND);
         assert_int_equal(departed(cache, DEPARTURE_LIMIT), 1);
         assert_int_equal(give(cache, lent), 4);
@@ -409,7 +442,8 @@ TEST(test_share_while_lent) {
         for (int i = 0; i < 4; i++)
                 lent[i] = park(cache, 11, "e", i, NOW, LONG);
         for (int i = 0; i < 4; i++)
-                assert_ptr_equal(cache_find_endpoint(cache, 11, SLICE("e"), NOW), lent[i]);
+                assert_ptr_equal(
+                        cache_find_endpoint(cache, (struct scope){ .uid = 11 }, SLICE("e"), NOW), lent[i]);
         park(cache, USER, "e", 10, NOW, SECOND);
         park(cache, USER, "e", 11, NOW, LONG);
         assert_null(cache_next_departed(cache));
@@ -426,7 +460,7 @@ TEST(test_share_where_users_share) {
 
         for (int i = 0; i < 10; i++) {
                 struct connection_details details = {
-                        .uid = (uid_t) -1,
+                        .scope.uid = (uid_t) -1,
                         .saved_by = i < 2 ? USER : 11,
                         .endpoint = SLICE("e"),
                         .ttl_us = LONG,
@@ -446,7 +480,7 @@ TEST(test_share_where_users_share) {
 /* Who renews a binding has it on its account from then on. */
 TEST(test_renewed_by_another) {
         struct binding_details details = {
-                .uid = (uid_t) -1,
+                .scope.uid = (uid_t) -1,
                 .saved_by = USER,
                 .destination = SLICE("d"),
                 .endpoint = SLICE("e"),
@@ -472,7 +506,7 @@ TEST(test_renewed_by_another) {
 static int save_socket(struct cache *cache, uid_t uid, const char *endpoint, int fd, uint64_t cookie,
         struct connection **ret) {
         struct connection_details details = {
-                .uid = uid,
+                .scope.uid = uid,
                 .saved_by = uid,
                 .endpoint = slice_of(endpoint),
                 .ttl_us = LONG,
@@ -501,7 +535,7 @@ TEST(test_one_socket_once) {
         assert_int_equal(take_endpoint(cache, USER, "b", NOW), 2);
 
         /* One that is lent is the other user's until it is gone; saved again meanwhile, it does not come back. */
-        lent = cache_find_endpoint(cache, USER, SLICE("b"), NOW);
+        lent = cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("b"), NOW);
         assert_int_equal(save_socket(cache, 11, "a", 5, 77, &connection), -EEXIST);
         assert_int_equal(save_socket(cache, USER, "b", 6, 77, &connection), 0);
         cache_take_back(cache, lent, NOW);
@@ -556,7 +590,7 @@ TEST(test_taken_over) {
         for (size_t i = 0; i < ELEMENTSOF(old); i++) {
                 struct connection_details parked = {
                         .id = old[i].id,
-                        .uid = USER,
+                        .scope.uid = USER,
                         .saved_by = USER,
                         .endpoint = SLICE("e"),
                         .ttl_us = old[i].ttl,
@@ -564,7 +598,7 @@ TEST(test_taken_over) {
                 };
                 struct binding_details binding = {
                         .id = 10 + old[i].id,
-                        .uid = USER,
+                        .scope.uid = USER,
                         .saved_by = USER,
                         .destination = SLICE("d"),
                         .property = { (const char *) &ids[i], 1 },
@@ -584,7 +618,8 @@ TEST(test_taken_over) {
         for (size_t i = 0; i < ELEMENTSOF(ids); i++) {
                 struct slice property;
 
-                connection = cache_find_destination(cache, USER, SLICE("d"), 10, &property);
+                connection = cache_find_destination(
+                        cache, (struct scope){ .uid = USER }, SLICE("d"), 10, &property);
                 assert_int_equal(connection->id, ids[i]);
                 /* The first binding is the one with the lowest id, third in the order above. */
                 assert_int_equal(*property.data, (char) ids[1]);
@@ -612,6 +647,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_histories),
                 cmocka_unit_test(test_what_is_kept),
+                cmocka_unit_test(test_epochs),
                 cmocka_unit_test(test_counts),
                 cmocka_unit_test(test_expiry_keeps_to_its_budget),
                 cmocka_unit_test(test_taken_back_to_its_place),

@@ -200,8 +200,8 @@ static void act_find_endpoint(void) {
         uid_t uid = (uid_t) choose(USERS);
         unsigned endpoint = (unsigned) choose(LABELS);
 
-        check_found(
-                cache_find_endpoint(cache, uid, slice_of(label(endpoint)), now), model_lend(uid, endpoint));
+        check_found(cache_find_endpoint(cache, (struct scope){ .uid = uid }, slice_of(label(endpoint)), now),
+                model_lend(uid, endpoint));
 }
 
 static void act_find_destination(void) {
@@ -219,7 +219,8 @@ static void act_find_destination(void) {
                 if (expected != SIZE_MAX)
                         break;
         }
-        found = cache_find_destination(cache, uid, slice_of(label(destination)), now, &property);
+        found = cache_find_destination(
+                cache, (struct scope){ .uid = uid }, slice_of(label(destination)), now, &property);
         if (found)
                 assert_true(slice_equal(property, slice_of(label(bindings[binding].property))));
         check_found(found, expected);
@@ -345,12 +346,12 @@ static void visit_connection(void *userdata, struct connection *connection) {
         (*n)++;
 }
 
-static void visit_binding(void *userdata, const struct binding *binding) {
+static void visit_binding(void *userdata, struct binding *binding) {
         size_t *n = userdata;
 
         (*n)++;
         for (size_t i = 0; i < n_bindings; i++)
-                if (!bindings[i].is_gone && bindings[i].uid == binding->destination->uid &&
+                if (!bindings[i].is_gone && bindings[i].uid == binding->destination->scope.uid &&
                         slice_equal(slice_of(label(bindings[i].destination)),
                                 label_text(binding->destination)) &&
                         slice_equal(slice_of(label(bindings[i].endpoint)), label_text(binding->endpoint)) &&

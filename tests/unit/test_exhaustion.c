@@ -69,7 +69,7 @@ TEST(test_new) {
 static int save_endpoint(struct cache *cache, unsigned i) {
         char label[16];
         struct connection_details details = {
-                .uid = USER,
+                .scope.uid = USER,
                 .saved_by = USER,
                 .endpoint = { label, (size_t) snprintf(label, sizeof(label), "e%u", i) },
                 .property = SLICE("property"),
@@ -85,7 +85,7 @@ static int save_endpoint(struct cache *cache, unsigned i) {
 static int save_destination(struct cache *cache, unsigned i) {
         char destination[16], endpoint[16];
         struct binding_details details = {
-                .uid = USER,
+                .scope.uid = USER,
                 .saved_by = USER,
                 .destination = { destination,
                         (size_t) snprintf(destination, sizeof(destination), "d%u", i) },
@@ -135,7 +135,7 @@ TEST(test_save_destination) {
 TEST(test_renew) {
         struct cache *cache = new_cache(0, 0);
         struct binding_details details = {
-                .uid = USER,
+                .scope.uid = USER,
                 .saved_by = USER,
                 .destination = SLICE("d"),
                 .endpoint = SLICE("e"),
@@ -172,7 +172,7 @@ TEST(test_others_allocate_nothing) {
         bind_to(cache, USER, "d", "", "e", NOW, LONG);
 
         fail_at(1);
-        connection = cache_find_endpoint(cache, USER, SLICE("e"), NOW);
+        connection = cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("e"), NOW);
         cache_take_back(cache, connection, NOW);
         assert_int_equal(take_destination(cache, USER, "d", NOW), 0);
         bind_to(cache, USER, "d", "", "e", NOW, LONG);

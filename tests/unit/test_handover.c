@@ -26,7 +26,7 @@ static struct index_connection connection_number(uint64_t i) {
                 .cookie = UINT64_C(0xfedcba9876543210) - i,
                 .details = {
                         .id = 10 * (i + 1),
-                        .uid = i % 2 ? (uid_t) -1 : 1000,
+                        .scope = { i % 2 ? (uid_t) -1 : 1000, UINT64_MAX - i },
                         .saved_by = (uid_t) (1000 + i),
                         .endpoint = slice_of(i % 2 ? "smtp\n[192.0.2.1]:25" : ""),
                         .property = slice_of(properties[i]),
@@ -41,7 +41,7 @@ static struct index_connection connection_number(uint64_t i) {
 static struct binding_details binding_number(uint64_t i) {
         return (struct binding_details){
                 .id = 7 + N_BINDINGS - i,
-                .uid = (uid_t) i,
+                .scope = { (uid_t) i, 5 * i },
                 .destination = SLICE("example.org"),
                 .property = slice_of(i ? "of the binding" : ""),
                 .endpoint = SLICE("192.0.2.1"),
@@ -95,12 +95,12 @@ static void test_round_trip(_unused_ void **state) {
         assert_int_equal(index.n_bindings, N_BINDINGS);
         assert_memory_equal(&index.statistics, &statistics, sizeof(statistics));
 
-        for (rest = index.connections; index_next_connection(&rest, &connection); n++) {
+        for (rest = index.connections; index_next_connection(&index, &rest, &connection); n++) {
                 struct index_connection expected = connection_number(n);
 
                 assert_int_equal(connection.cookie, expected.cookie);
                 assert_int_equal(connection.details.id, expected.details.id);
-                assert_int_equal(connection.details.uid, expected.details.uid);
+                assert_true(scope_equal(connection.details.scope, expected.details.scope));
                 assert_int_equal(connection.details.saved_by, expected.details.saved_by);
                 assert_int_equal(connection.details.ttl_us, expected.details.ttl_us);
                 assert_int_equal(connection.details.deadline_us, expected.details.deadline_us);
@@ -112,11 +112,11 @@ static void test_round_trip(_unused_ void **state) {
         assert_int_equal(n, N_CONNECTIONS);
 
         n = 0;
-        for (rest = index.bindings; index_next_binding(&rest, &binding); n++) {
+        for (rest = index.bindings; index_next_binding(&index, &rest, &binding); n++) {
                 struct binding_details expected = binding_number(n);
 
                 assert_int_equal(binding.id, expected.id);
-                assert_int_equal(binding.uid, expected.uid);
+                assert_true(scope_equal(binding.scope, expected.scope));
                 assert_int_equal(binding.ttl_us, expected.ttl_us);
                 assert_int_equal(binding.deadline_us, expected.deadline_us);
                 assert_slice_equal(binding.destination, expected.destination);
@@ -136,8 +136,8 @@ static void test_nothing_in_it(_unused_ void **state) {
         index_begin(&writer, &statistics);
         assert_int_equal(index_end(&writer, &bytes), 0);
         assert_int_equal(index_open(bytes, &index), 0);
-        assert_false(index_next_connection(&index.connections, &connection));
-        assert_false(index_next_binding(&index.bindings, &binding));
+        assert_false(index_next_connection(&index, &index.connections, &connection));
+        assert_false(index_next_binding(&index, &index.bindings, &binding));
 }
 
 /* In a block of its own size, so that a sanitizer sees a byte read past its end. */
@@ -200,7 +200,7 @@ static size_t find(const char *string) {
 
 static void test_lies_with_a_good_checksum(_unused_ void **state) {
         const size_t counters = 32, connections = 40, bindings = 48, endpoint = find("smtp\n");
-        const size_t second = endpoint - 4 - 40, id = second + 8;
+        const size_t second = endpoint - 4 - 48, id = second + 8;
         const uint64_t huge = UINT64_MAX, zero = 0, one = htole64(1), six = htole64(6);
         const uint32_t longer = htole32(1000000), longest = UINT32_MAX;
 
@@ -221,7 +221,44 @@ static void test_lies_with_a_good_checksum(_unused_ void **state) {
         assert_int_equal(open_altered(id, &one, 8), -EBADMSG);
 
         /* Bindings: the last one's deadline may not be before that of the others. */
-        assert_int_equal(open_altered(find("of the binding") - 4 - 11 - 4 - 20, &huge, 8), -EBADMSG);
+        assert_int_equal(open_altered(find("of the binding") - 4 - 11 - 4 - 28, &huge, 8), -EBADMSG);
+}
+
+/* As the version before wrote it: no epochs, and everything else as now. */
+static void test_version_without_epochs(_unused_ void **state) {
+        static const struct siphash_key key = INDEX_KEY;
+        _cleanup_(index_release) struct index_writer writer = {};
+        const struct index_connection saved = connection_number(1);
+        const uint32_t version = htole32(INDEX_VERSION_NO_EPOCH);
+        struct index_connection connection;
+        uint64_t size, checksum;
+        struct slice bytes, rest;
+        struct index index;
+        char *head, *epoch;
+
+        index_begin(&writer, &statistics);
+        index_put_connection(&writer, &saved);
+        assert_int_equal(index_end(&writer, &bytes), 0);
+        head = wire_buffer_head(&writer.buffer);
+
+        epoch = memmem(head, bytes.size, "smtp\n", 5);
+        assert_non_null(epoch);
+        epoch -= 4 + 8 + 8;
+        bytes.size -= 8;
+        memmove(epoch, epoch + 8, (size_t) (head + bytes.size - epoch));
+        memcpy(head + 8, &version, sizeof(version));
+        size = htole64(bytes.size);
+        memcpy(head + 24, &size, sizeof(size));
+        checksum = htole64(siphash13(&key, (struct slice){ head + 24, bytes.size - 24 }));
+        memcpy(head + 16, &checksum, sizeof(checksum));
+
+        assert_int_equal(index_open(bytes, &index), 0);
+        assert_false(index.has_epochs);
+        rest = index.connections;
+        assert_true(index_next_connection(&index, &rest, &connection));
+        assert_int_equal(connection.details.scope.epoch, 0);
+        assert_int_equal(connection.details.scope.uid, saved.details.scope.uid);
+        assert_slice_equal(connection.details.farewell, saved.details.farewell);
 }
 
 static void test_unknown_counters_are_passed_over(_unused_ void **state) {
@@ -357,6 +394,7 @@ int main(void) {
                 cmocka_unit_test(test_truncated_at_every_byte),
                 cmocka_unit_test(test_every_bit_flipped),
                 cmocka_unit_test(test_lies_with_a_good_checksum),
+                cmocka_unit_test(test_version_without_epochs),
                 cmocka_unit_test(test_unknown_counters_are_passed_over),
                 cmocka_unit_test(test_parcels_keep_the_order),
                 cmocka_unit_test(test_parcels_in_another_order),

@@ -112,6 +112,40 @@ static void test_extensions(void **state) {
         over(rig, 0);
 }
 
+static void test_epoch(void **state) {
+        struct rig *rig = *state;
+
+        assert_int_equal(scache_set_epoch(rig->scache, "a former one"), 0);
+        assert_int_equal(scache_set_epoch(rig->scache, "7"), 0);
+        CONNECTED(rig, "protocol\0connection_cache_protocol\0extensions\0inline save farewell epoch\0\0");
+        assert_int_equal(start_save(rig), 0);
+        assert_int_equal(scache_set_epoch(rig->scache, NULL), -EBUSY);
+        EXPECT_WITH(rig, SAVE FAREWELL EPOCH "\0");
+        SAY(rig, OK);
+        over(rig, 0);
+
+        assert_int_equal(scache_start_find_dest(rig->scache, "d"), 0);
+        EXPECT(rig, FIND_DEST INLINE EPOCH "\0");
+        SAY_WITH(rig, FOUND_DEST, rig->pair[0]);
+        over(rig, 0);
+
+        assert_int_equal(scache_set_epoch(rig->scache, NULL), 0);
+        assert_int_equal(start_save_endp(rig), 0);
+        EXPECT_WITH(rig, SAVE_ENDP FAREWELL "\0");
+        SAY(rig, OK);
+        over(rig, 0);
+}
+
+/* What a service without epochs finds may be of any. */
+static void test_no_epochs(void **state) {
+        struct rig *rig = *state;
+
+        assert_int_equal(scache_set_epoch(rig->scache, "7"), 0);
+        CONNECTED(rig, NATIVE_GREETING);
+        assert_int_equal(scache_start_find_dest(rig->scache, "d"), -EOPNOTSUPP);
+        assert_int_equal(scache_set_epoch(rig->scache, NULL), 0);
+}
+
 /* Whatever the pieces are that answers come in. */
 static void test_bytewise(void **state) {
         static const char greeting[] = NATIVE_GREETING, answer[] = FOUND_DEST;
@@ -301,6 +335,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_dance, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_legacy, setup_legacy, teardown),
                 cmocka_unit_test_setup_teardown(test_extensions, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_epoch, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_no_epochs, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bytewise, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_arguments, setup, teardown),

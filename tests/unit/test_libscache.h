@@ -242,6 +242,7 @@ static inline void found(struct rig *rig, const char *property, const char *dest
 #define FIND_DEST      "request\0find_dest\0label\0d\0"
 #define INLINE         "handover\0inline\0"
 #define FAREWELL       "farewell\0QUIT\r\n\0"
+#define EPOCH          "epoch\0007\0"
 #define DUMMY          "dummy\0\0\0"
 #define OK             "status\0000\0\0"
 #define BAD            "status\0001\0\0"

@@ -9,10 +9,10 @@ _scachectl() {
                 [flush]='--json --control= --socket= --timeout= --user= --endpoint= --destination='
                 [metrics]='--json --control= --socket= --timeout= --format= --output='
                 [watch]='--json --control= --socket= --timeout= --interval= --count='
-                [save-endp]='--native= --socket= --timeout= --legacy --ttl= --property= --farewell= --fd='
-                [save-dest]='--native= --socket= --timeout= --legacy --ttl= --property='
-                [find-endp]='--native= --socket= --timeout= --legacy'
-                [find-dest]='--native= --socket= --timeout= --legacy'
+                [save-endp]='--native= --socket= --timeout= --legacy --epoch= --ttl= --property= --farewell= --fd='
+                [save-dest]='--native= --socket= --timeout= --legacy --epoch= --ttl= --property='
+                [find-endp]='--native= --socket= --timeout= --legacy --epoch='
+                [find-dest]='--native= --socket= --timeout= --legacy --epoch='
                 [postfix]='--config-directory= --timeout='
         )
 

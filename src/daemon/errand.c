@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/errand.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <systemd/sd-event.h>
+
+#include "base/cleanup.h"
+#include "daemon/loop.h"
+
+/* Files are parsed in it, and sanitizers want some, too. */
+#define STACK_SIZE ((size_t) 512 * 1024)
+
+STAILQ_HEAD(errand_list, errand);
+
+struct errands {
+        struct loop *loop;
+        sd_event_source *source;
+        int done_fd; /* readable while there are errands in `finished` */
+        pthread_t thread;
+        bool has_thread;
+
+        /* What both threads use, under the lock. */
+        pthread_mutex_t lock;
+        pthread_cond_t wanted;
+        struct errand_list waiting;
+        struct errand_list finished;
+        bool is_busy;
+        bool is_ending;
+};
+
+static void *run(void *userdata) {
+        static const uint64_t one = 1;
+        struct errands *errands = userdata;
+        struct errand *errand;
+
+        (void) pthread_mutex_lock(&errands->lock);
+        while (!errands->is_ending) {
+                errand = STAILQ_FIRST(&errands->waiting);
+                if (!errand) {
+                        (void) pthread_cond_wait(&errands->wanted, &errands->lock);
+                        continue;
+                }
+
+                STAILQ_REMOVE_HEAD(&errands->waiting, next);
+                errands->is_busy = true;
+                (void) pthread_mutex_unlock(&errands->lock);
+                errand->work(errand);
+                (void) pthread_mutex_lock(&errands->lock);
+                errands->is_busy = false;
+                STAILQ_INSERT_TAIL(&errands->finished, errand, next);
+                (void) write(errands->done_fd, &one, sizeof(one));
+        }
+        (void) pthread_mutex_unlock(&errands->lock);
+        return NULL;
+}
+
+static void deliver(struct errand_list *list) {
+        struct errand *errand;
+
+        while ((errand = STAILQ_FIRST(list))) {
+                STAILQ_REMOVE_HEAD(list, next);
+                errand->done(errand);
+        }
+}
+
+static int on_done(_unused_ sd_event_source *source, int fd, _unused_ uint32_t events, void *userdata) {
+        struct errands *errands = userdata;
+        struct errand_list finished = STAILQ_HEAD_INITIALIZER(finished);
+        uint64_t n;
+
+        (void) read(fd, &n, sizeof(n));
+        (void) pthread_mutex_lock(&errands->lock);
+        STAILQ_CONCAT(&finished, &errands->finished);
+        (void) pthread_mutex_unlock(&errands->lock);
+        deliver(&finished);
+        return 0;
+}
+
+int errands_new(struct errands **ret, struct loop *loop) {
+        struct errands *errands;
+        int r;
+
+        errands = calloc(1, sizeof(*errands));
+        if (!errands)
+                return -ENOMEM;
+
+        errands->loop = loop;
+        STAILQ_INIT(&errands->waiting);
+        STAILQ_INIT(&errands->finished);
+        (void) pthread_mutex_init(&errands->lock, NULL);
+        (void) pthread_cond_init(&errands->wanted, NULL);
+        errands->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        r = errands->done_fd < 0 ? -errno : 0;
+        if (r >= 0)
+                r = sd_event_add_io(
+                        loop_event(loop), &errands->source, errands->done_fd, EPOLLIN, on_done, errands);
+        if (r < 0) {
+                errands_free(errands);
+                return r;
+        }
+
+        *ret = errands;
+        return 0;
+}
+
+static int start(struct errands *errands) {
+        pthread_attr_t attributes;
+        sigset_t all, before;
+        int r;
+
+        r = pthread_attr_init(&attributes);
+        if (r != 0)
+                return -r;
+
+        /* Signals are read from a descriptor, by the thread that serves: they must stay blocked everywhere. */
+        (void) sigfillset(&all);
+        (void) pthread_sigmask(SIG_SETMASK, &all, &before);
+        (void) pthread_attr_setstacksize(&attributes, STACK_SIZE);
+        r = pthread_create(&errands->thread, &attributes, run, errands);
+        (void) pthread_sigmask(SIG_SETMASK, &before, NULL);
+        (void) pthread_attr_destroy(&attributes);
+        errands->has_thread = r == 0;
+        return -r;
+}
+
+int errand_begin(struct errands *errands, struct errand *errand) {
+        int r;
+
+        if (!errands->has_thread) {
+                r = start(errands);
+                if (r < 0)
+                        return r;
+        }
+
+        (void) pthread_mutex_lock(&errands->lock);
+        STAILQ_INSERT_TAIL(&errands->waiting, errand, next);
+        (void) pthread_cond_signal(&errands->wanted);
+        (void) pthread_mutex_unlock(&errands->lock);
+        return 0;
+}
+
+struct errands *errands_free(struct errands *errands) {
+        struct errand_list left = STAILQ_HEAD_INITIALIZER(left);
+        bool is_busy;
+
+        if (!errands)
+                return NULL;
+
+        (void) pthread_mutex_lock(&errands->lock);
+        errands->is_ending = true;
+        is_busy = errands->is_busy;
+        STAILQ_CONCAT(&left, &errands->finished);
+        STAILQ_CONCAT(&left, &errands->waiting);
+        (void) pthread_cond_signal(&errands->wanted);
+        (void) pthread_mutex_unlock(&errands->lock);
+
+        deliver(&left);
+        errands->source = sd_event_source_disable_unref(errands->source);
+        if (is_busy)
+                return errands;
+
+        if (errands->has_thread)
+                (void) pthread_join(errands->thread, NULL);
+        if (errands->done_fd >= 0)
+                (void) close(errands->done_fd);
+        (void) pthread_cond_destroy(&errands->wanted);
+        (void) pthread_mutex_destroy(&errands->lock);
+        free(errands);
+        return NULL;
+}
