@@ -69,13 +69,14 @@ class Delivery:
 class Postfix:
     """One instance of Postfix: "-" is the default one, postmulti(1) makes one with another name.
 
-    Settings are those of main.cf, over SETTINGS. All the rest is the distribution's: master.cf,
-    chroot, units. The log goes to the journal.
+    Settings are those of main.cf, over SETTINGS, and services lines of master.cf. All the rest is
+    the distribution's: chroot, units, the other services. The log goes to the journal.
     """
 
-    def __init__(self, machine: Machine, instance: str = "-", **settings: str):
+    def __init__(self, machine: Machine, instance: str = "-", services: tuple[str, ...] = (), **settings: str):
         self.machine = machine
         self.instance = instance
+        self.services = services
         suffix = "" if instance == "-" else instance.removeprefix("postfix")
         self.name = f"postfix{suffix}"                           # as its log lines call it
         self.config_directory = f"/etc/postfix{suffix}"
@@ -89,7 +90,6 @@ class Postfix:
             self.machine.write(f"{self.config_directory}/main.cf", "".join(lines))
             self.machine.run(["cp", "/usr/share/postfix/master.cf.dist",
                               f"{self.config_directory}/master.cf"])
-            self._settle()
             self.machine.run("for queue in active bounce corrupt defer deferred flush hold incoming"
                              " maildrop trace; do [ ! -d $queue ] || find $queue -type f -delete;"
                              " done", cwd=self.queue_directory)
@@ -100,7 +100,10 @@ class Postfix:
             # A new instance listens nowhere and lets nobody submit mail, until told otherwise.
             self.set(**{"authorized_submit_users": "static:anyone"} | self.settings)
             self.machine.run(["postmulti", "-i", self.instance, "-e", "enable"])
-            self._settle()
+        for line in self.services:
+            name, kind = line.split()[:2]
+            self.machine.run(["postconf", "-c", self.config_directory, "-M", f"{name}/{kind}={line}"])
+        self._settle()
 
     def set(self, **settings: str) -> None:
         """Change main.cf; reload() makes a running Postfix notice."""
