@@ -16,7 +16,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 REPO_INSIDE = "/scached"
 ENTER = Path(__file__).resolve().with_name("enter")
-UNSHARE = ["unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]
+UNSHARE = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]
 
 # What tests/releases/inside is begun with; `make deps` brings all the rest.
 FIRST_PACKAGES = "make,python3"
