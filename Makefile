@@ -38,8 +38,9 @@ V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V))$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '  %-7s %s\n' '$(1)' '$(patsubst $(B)/%,%,$@)')
 
+# What an initializer with names leaves out is zero, and meant so; gcc before 11 warns of it now and then.
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wsign-conversion \
-            -Wformat=2 -Wundef -Wvla
+            -Wformat=2 -Wundef -Wvla -Wno-missing-field-initializers
 # Looked up once, and only after `make deps`.
 SYSTEMD_CFLAGS = $(eval SYSTEMD_CFLAGS := $$(shell $$(PKG_CONFIG) --cflags libsystemd))$(SYSTEMD_CFLAGS)
 SYSTEMD_LIBS = $(eval SYSTEMD_LIBS := $$(shell $$(PKG_CONFIG) --libs libsystemd))$(SYSTEMD_LIBS)
@@ -110,6 +111,8 @@ deps_of_demo := build demo
 deps_of_check-quick := build check
 deps_of_deb := build package
 deps_of_rpm := build package
+deps_of_check-releases := releases
+deps_of_check-kernels := releases
 deps_of = $(or $(deps_of_$(1)),build demo check package)
 .PHONY: deps
 deps:
@@ -185,6 +188,8 @@ help:
 	@echo 'make check        run all tests (as root: also those that boot systemd)'
 	@echo 'make check-quick  run those that need neither a booted systemd nor sanitizers'
 	@echo 'make check T=TEST run one file or test: T=tests/agent/test_care.py::test_name'
+	@echo 'make check-releases  run all tests in root file systems of RELEASES="bullseye bookworm trixie forky"'
+	@echo 'make check-kernels   run those that depend on the kernel under the kernels of RELEASES, in qemu'
 	@echo 'make fuzz         run each fuzzer for FUZZ_SECONDS=60'
 	@echo 'make bench        compare its cost with the floor and with similar programs'
 	@echo 'make install      install to DESTDIR, prefix=$(prefix); make uninstall removes it'

@@ -5,6 +5,8 @@
 The scripts for fuzz_agent are spelled as its first comment says; what a fuzzer found on its own lies beside them.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 

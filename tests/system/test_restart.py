@@ -132,7 +132,7 @@ def test_mail_flows_through_restarts(host):
     postfix = Postfix(host, connection_cache_service_name="scached")
     postfix.start()
     host.systemctl("stop", SERVICE)   # systemd takes no new socket for a service that runs
-    host.systemctl("enable", "--now", "scached-postfix.socket")
+    postfix.enable_socket()
     recipients = []
     with Sink(host):
         end = time.monotonic() + MAIL_SECONDS

@@ -111,7 +111,7 @@ def postfix(module_machine: Machine) -> Postfix:
                       transport_maps="texthash:/etc/postfix/transport", **settings)
     postfix.start()
     machine.systemctl("enable", "--now", "scached-control.socket")
-    machine.systemctl("enable", "--now", "scached-postfix.socket")
+    postfix.enable_socket()
     return postfix
 
 
