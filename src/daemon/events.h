@@ -16,6 +16,7 @@
         EVENT(RELOADED, "2d31d5e88a504672a54f0b651a5ebaf2", LOG_INFO, false)              \
         EVENT(NO_SOCKETS, "b48e07b9d8f24a2e848ed38b425cba0e", LOG_ERR, false)             \
         EVENT(SOCKET_UNKNOWN, "41048522225f4e8fa1a1468ddb6cb360", LOG_WARNING, false)     \
+        EVENT(SOCKET_RESTRICTED, "4aac3fb1e2a14edab0f9f336d7ea2206", LOG_WARNING, false)  \
         EVENT(FAILED, "b1237fdd6587401e8e76076f46e4809c", LOG_ERR, false)                 \
         EVENT(AGENT_LIMIT, "373ab017b117475d9e324bc34e60c244", LOG_WARNING, true)         \
         EVENT(AGENT_MEMORY, "01939eb94fbb4a62a0653296bd6dbd58", LOG_WARNING, true)        \

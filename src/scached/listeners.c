@@ -111,6 +111,25 @@ static char *find_queue(int fd) {
         return strdup(address.sun_path);
 }
 
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* since Linux 6.16; systemd 258 has AcceptFileDescriptors= for it */
+#endif
+
+/* A connection arrives as a descriptor: a socket that lets none through is of no use to an agent. */
+static void accept_descriptors(struct journal *journal, const struct passed_socket *socket) {
+        static const int on = 1;
+        int value = on;
+        socklen_t size = sizeof(value);
+
+        if (getsockopt(socket->fd, SOL_SOCKET, SO_PASSRIGHTS, &value, &size) < 0 || value)
+                return;
+        if (setsockopt(socket->fd, SOL_SOCKET, SO_PASSRIGHTS, &on, sizeof(on)) == 0)
+                journal_say(journal, SOCKET_RESTRICTED, NULL,
+                        "The socket \"%s\" was passed with AcceptFileDescriptors=no: now it accepts "
+                        "descriptors.",
+                        socket->name);
+}
+
 static int listener_init(struct listener *listener, struct listeners *all, int fd, enum dialect dialect) {
         static const int off = 0;
         int flags, r;
@@ -173,6 +192,8 @@ int listeners_new(struct listeners **ret, struct server *server, struct arrivals
                         continue;
                 }
 
+                if (dialect != DIALECT_CONTROL)
+                        accept_descriptors(server->journal, socket);
                 r = listener_init(
                         &listeners->listeners[listeners->n_listeners], listeners, socket->fd, dialect);
                 if (r >= 0) {

@@ -346,15 +346,14 @@ static struct handover handover_of(struct service *service) {
                 server->journal, service->notify };
 }
 
-static int start(struct service *service) {
+/* Everything but agents. */
+static int prepare(struct service *service) {
         struct server *server = &service->server;
         struct limits limits = current_limits(server->settings);
         struct handover handover;
         int r;
 
-        r = passed_new(&service->passed);
-        if (r >= 0)
-                r = sd_event_new(&service->event);
+        r = sd_event_new(&service->event);
         if (r >= 0)
                 r = loop_new(&server->loop, service->event);
         /* Before there is much that its processes would have a copy of. */
@@ -397,6 +396,17 @@ static int start(struct service *service) {
         server->statistics.interval_start = time(NULL);
         handover = handover_of(service);
         handover_take(&handover, service->passed);
+        return 0;
+}
+
+static int start(struct service *service) {
+        int r;
+
+        r = passed_new(&service->passed);
+        if (r >= 0)
+                r = prepare(service);
+        if (r < 0)
+                return r;
 
         /* Last of all: from here on, agents may be there. */
         r = listeners_new(
@@ -460,8 +470,9 @@ static void stop(struct service *service) {
         settings_free(server->settings);
 }
 
-int service_run(struct journal *journal, const struct service_options *options, struct settings *settings) {
-        struct service service = {
+static struct service service_of(
+        struct journal *journal, const struct service_options *options, struct settings *settings) {
+        return (struct service){
                 .server = {
                         .journal = journal,
                         .settings = settings,
@@ -469,6 +480,10 @@ int service_run(struct journal *journal, const struct service_options *options, 
                 },
                 .options = options,
         };
+}
+
+int service_run(struct journal *journal, const struct service_options *options, struct settings *settings) {
+        struct service service = service_of(journal, options, settings);
         int r;
 
         r = start(&service);
@@ -477,6 +492,9 @@ int service_run(struct journal *journal, const struct service_options *options, 
                 (void) notify_say(service.notify, "READY=1", NULL, 0);
                 r = loop_run(service.server.loop);
         }
+        /* After a failure nobody may come for a long time. */
+        if (r < 0)
+                service.is_last = true;
         stop(&service);
 
         if (r == -ENOENT) {
@@ -490,4 +508,19 @@ int service_run(struct journal *journal, const struct service_options *options, 
                 return EX_OSERR;
         }
         return r;
+}
+
+void service_part(struct journal *journal, const struct service_options *options) {
+        static const struct settings_request defaults = {};
+        struct settings *settings;
+        struct service service;
+
+        if (settings_load_texts(&defaults, NULL, NULL, NULL, NULL, &settings) < 0)
+                return;
+
+        service = service_of(journal, options, settings);
+        service.is_last = true;
+        if (passed_new(&service.passed) >= 0 && passed_has_stored(service.passed))
+                (void) prepare(&service);
+        stop(&service);
 }
