@@ -1,0 +1,101 @@
+"""What an agent means harm with, and other users' agents beside it: they do not notice.
+
+Each row of attacks.py that needs no booted machine, by its name: pytest -k linger-queue. The installed service has the same and
+more in tests/system/test_hostile.py."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from typing import Callable, Iterator
+
+import pytest
+
+from hostile import ALICE, FLOOD_RATIO, MALLORY, MEDIAN_RATIO, Program, check, compare, start_here
+from protocol import FAIL, OK
+
+pytestmark = [pytest.mark.usefixtures("root"),
+              pytest.mark.plain_build,
+              pytest.mark.plain_start("has its like in tests/system")]
+
+DAEMON_USER = 60000
+LINGERS = ["linger-overflow", "linger-queue", "linger-endless", "linger-unread", "linger-farewell", "linger-nested-once",
+           "linger-nested-twice", "linger-listening"]
+
+
+@pytest.fixture
+def bystander(request) -> Iterator[Callable[..., Program]]:
+    """An agent of Alice's: bystander(daemon)."""
+    with contextlib.ExitStack() as stack:
+        yield lambda daemon: stack.enter_context(
+            Program(start_here, "bystander.py", daemon.path("native"), f"--uid={ALICE}"))
+
+
+@pytest.fixture
+def attack() -> Iterator[Callable[..., Program]]:
+    """An attack by Mallory: attack(daemon, "linger-queue")."""
+    with contextlib.ExitStack() as stack:
+        def begin(daemon, name: str, *arguments: str, dialect: str = "native") -> Program:
+            return stack.enter_context(Program(start_here, "attacks.py", name, daemon.path(dialect), f"--uid={MALLORY}",
+                                               f"--dialect={dialect}", *arguments))
+
+        yield begin
+
+
+@pytest.mark.parametrize("name", LINGERS)
+def test_lingering(daemon, bystander, attack, name):
+    """What lingers, however hidden."""
+    dialect = "postfix" if name == "linger-farewell" else "native"
+    check(compare(bystander(daemon), attack(daemon, name, dialect=dialect)))
+
+
+def test_slow_closes(daemon, bystander, attack):
+    comparison = compare(bystander(daemon), attack(daemon, "slow-closes"))
+    if "skip" in comparison.told:
+        pytest.skip(comparison.told["skip"])
+    assert comparison.told["held"] > 0
+    check(comparison)
+
+
+def test_in_flight(manager, bystander, attack):
+    """As a user that may have no more descriptors in flight than its limit says."""
+    daemon = manager.start(uid=DAEMON_USER, gid=DAEMON_USER, rlimits={resource.RLIMIT_NOFILE: 1024})
+    check(compare(bystander(daemon), attack(daemon, "in-flight", "--count=20"), seconds=0.4))
+
+
+def test_flood(start, bystander, attack):
+    """Connects, 7,000 a second."""
+    daemon = start(agent_limit=500)
+    check(compare(bystander(daemon), attack(daemon, "flood"), FLOOD_RATIO, seconds=0.4), FLOOD_RATIO)
+
+
+def test_fill(start, bystander, attack):
+    """The cache is filled to its limit: what others have parked stays."""
+    daemon = start(connection_cache_size_limit=600)
+    alice = bystander(daemon)
+    alice.ask("park 200")
+    check(compare(alice, attack(daemon, "fill", "--count=1500"), rounds=2))
+    assert alice.ask("kept") == {"kept": 200}
+
+
+def test_half_requests(start, bystander, attack):
+    """Memory, beside the waits: what agents have sent and not ended is within what the settings allow."""
+    daemon = start(connection_cache_memory_limit="4M")
+    alice = bystander(daemon)
+    mallory = attack(daemon, "half-requests", "--count=500")
+    before = daemon.resident_bytes()
+    mallory.ask("begin")
+    grown = daemon.resident_bytes() - before
+    mallory.ask("end")
+    check(compare(alice, mallory, rounds=2))
+    assert grown < (16 << 20), f"{grown >> 20} MiB more"
+
+
+def test_own_socket(daemon, bystander, attack):
+    """One socket is parked once: saved again by the same user it replaces the former entry."""
+    with daemon.agent("native", uid=MALLORY) as agent:
+        for i in range(100):
+            assert agent.save_endp_inline(600, f"own {i}", "", agent.socket.fileno()) in (OK, FAIL)
+        before = daemon.count_fds()
+    check(compare(bystander(daemon), attack(daemon, "own-socket")), MEDIAN_RATIO)
+    assert before < 30, f"{before} descriptors are open"
