@@ -6,7 +6,7 @@ Commands come on standard input, one a line, and each is answered with a line of
 
     begin      do it: what follows meets the daemon while it goes on
     end        undo it, so that it can begin anew
-    linger     only of "linger-later": see there
+    linger, strike     only of "linger-later" and "linger-farewell": see there
 
 It talks to that socket and to itself over loopback, has a bound on everything that it makes, and ends by itself when standard
 input ends, or after LIFE seconds.
@@ -72,8 +72,9 @@ class Attack:
         """Called over and over from begin to end. Returns how many seconds later it has to be called again."""
         return 1.0
 
-    def end(self) -> None:
-        pass
+    def end(self) -> dict:
+        """Likewise."""
+        return {}
 
     def command(self, word: str) -> dict:
         raise ValueError(f"{self.name} has no command {word!r}")
@@ -155,11 +156,12 @@ class Linger(Attack):
         """With a request that takes none."""
         self.attacker.send_list(lists.find_endp("nothing"), fds)
 
-    def end(self) -> None:
+    def end(self) -> dict:
         self.stuffed.close()
         for end in self.kept:
             end.close()
         self.attacker.close()
+        return {}
 
 
 class LingerOverflow(Linger):
@@ -249,26 +251,28 @@ class LingerUnread(Linger):
 
 
 class LingerFarewell(Linger):
-    """As an answer to a farewell."""
+    """As an answer to a farewell: begin waits for that, "strike" answers. The daemon has to be suspended meanwhile, for it may
+    otherwise read the answer before our own copy is closed, and then it is we who wait."""
     name = "linger-farewell"
     is_queued = False
 
     def hide(self, fd: int) -> None:
-        one, two = self.pair()
-        one.settimeout(5)
+        self.one, two = self.pair()
+        self.one.settimeout(5)
         if self.dialect == "native":
             self.attacker.save_endp_inline(1, self.label(), "", two.fileno(), farewell="QUIT\r\n")
         else:
             self.attacker.save_endp(1, self.label(), "", two.fileno())
         two.close()
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        if one.recv(100):
-            # Behind so much that it is not read before our copy is closed.
-            with contextlib.suppress(OSError):
-                one.sendall(b"x" * (300 << 10))
-                send_into(one, fd)
-        self.stuffed.pass_on()
-        self.keep(one)
+        self.is_asked = bool(self.one.recv(100))
+        self.keep(self.one)
+
+    def command(self, word: str) -> dict:
+        assert word == "strike"
+        if self.is_asked:
+            send_into(self.one, self.stuffed.end.fileno())
+            self.stuffed.pass_on()
+        return {"asked": self.is_asked}
 
 
 class LingerLater(Attack):
@@ -288,9 +292,10 @@ class LingerLater(Attack):
             each.pass_on()
         return {}
 
-    def end(self) -> None:
+    def end(self) -> dict:
         for each in self.stuffed:
             each.close()
+        return {}
 
 
 class SlowCloses(Attack):
@@ -310,10 +315,11 @@ class SlowCloses(Attack):
             agent.send_list(lists.save_endp(600, self.label(), ""), [self.file.fd])
         return {"held": self.file.held()}
 
-    def end(self) -> None:
+    def end(self) -> dict:
         self.file.release()
         for agent in self.agents:
             agent.close()
+        return {}
 
 
 class Forge(Attack):
@@ -408,12 +414,13 @@ class InFlight(Attack):
                     break
         return 0.0 if has_sent else 0.01
 
-    def end(self) -> None:
+    def end(self) -> dict:
         for agent in self.agents:
             agent.close()
         for pair in self.pairs:
             for end in pair:
                 end.close()
+        return {}
 
 
 class Flood(Attack):
@@ -445,9 +452,10 @@ class Flood(Attack):
         self.turn = max(self.turn + self.batch / self.rate, time.monotonic() - 0.1)
         return self.turn - time.monotonic()
 
-    def end(self) -> None:
+    def end(self) -> dict:
         for caller in self.callers:
             caller.close()
+        return {"called": self.called}
 
 
 class Fill(Attack):
@@ -467,9 +475,10 @@ class Fill(Attack):
                 end.close()
         return {"statuses": statuses}
 
-    def end(self) -> None:
+    def end(self) -> dict:
         for peer in self.peers:
             peer.close()
+        return {}
 
 
 class HalfRequests(Attack):
@@ -493,36 +502,39 @@ class HalfRequests(Attack):
             time.sleep(0.01)
         return {}
 
-    def end(self) -> None:
+    def end(self) -> dict:
         for agent in self.agents:
             agent.close()
+        return {}
 
 
 class OwnSocket(Attack):
-    """Parks its own end of its connection to the daemon over and over, so that each byte from there wakes each copy; then
-    talks on, at a modest pace."""
+    """Parks the socket over which it talks to the daemon over and over, so that each answer wakes each copy; then talks on, at a
+    modest pace. Copies for which an answer is still there when the daemon looks have spoken and are gone, so it reads at once."""
     name = "own-socket"
-    rate = 500
+    pause = 0.002
 
     def begin(self) -> dict:
-        self.attacker = self.agent()
-        parked = 0
-        for i in range(self.count or 4000):
-            parked += self.attacker.save_endp_inline(600, f"own {os.getpid()}", "", self.attacker.socket.fileno()) == OK
-        return {"parked": parked}
+        self.talker, parker = self.agent(), self.agent()
+        count = self.count or 16000
+        statuses = [parker.save_endp_inline(60, self.name, "", self.talker.socket.fileno()) for _ in range(count)]
+        parker.close()
+        self.answers = 0
+        return {"parked": statuses.count(OK)}
 
     def work(self) -> float:
-        self.attacker.in_step()
-        return 1 / self.rate
+        self.talker.socket.send(encode(lists.find_endp("nothing")))
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            with contextlib.suppress(BlockingIOError):  # whoever sleeps comes too late
+                self.answers += len(self.talker.socket.recv(4096, socket.MSG_DONTWAIT)) > 0
+                break
+        return self.pause
 
-    def end(self) -> None:
-        self.attacker.close()
-        # The copies are the daemon's: nobody but who parked them can take them out.
-        with self.agent() as agent:
-            while True:
-                with agent.find_endp(f"own {os.getpid()}") as found:
-                    if found.status != OK:
-                        break
+    def end(self) -> dict:
+        self.talker.socket.shutdown(socket.SHUT_RDWR)  # each copy hangs up
+        self.talker.close()
+        return {"answers": self.answers}
 
 
 class Noise(Attack):
@@ -541,8 +553,9 @@ class Noise(Attack):
             self.attacker.read_list()
         return 0.01
 
-    def end(self) -> None:
+    def end(self) -> dict:
         self.attacker.close()
+        return {}
 
 
 class FullQueue(Attack):
@@ -562,8 +575,9 @@ class FullQueue(Attack):
                 self.end_.send(b"X_NOTHING=1")
         return 0.002
 
-    def end(self) -> None:
+    def end(self) -> dict:
         self.end_.close()
+        return {}
 
 
 def become(uid: Optional[int], group: Optional[str]) -> None:
@@ -616,10 +630,8 @@ def main() -> None:
             tell(**attack.begin())
             is_on, pause = True, 0.0
         elif word == "end":
-            if is_on:
-                attack.end()
+            tell(**attack.end() if is_on else {})
             is_on, pause = False, 1.0
-            tell()
         elif word is not None:
             tell(**attack.command(word))
         elif is_on:

@@ -7,6 +7,7 @@ Commands come on standard input, one a line, and each is answered with a line of
     park N             park N connections for good
     kept               how many of them are found, each with its own property; they are parked again
     measure SECONDS    save and find, over and over: how long each wait was, and what went wrong
+    connect SECONDS    likewise, but each time as an agent that has just begun: it connects, and asks once
     check              some agents that stopped in the middle of an exchange go on: how many have been cut off
     ride               save and find, over and over, also when the daemon goes away and comes back, until the word "stop": the
                        longest time without an answer
@@ -22,7 +23,7 @@ import os
 import signal
 import socket
 import time
-from typing import Optional
+from typing import Callable, Optional
 
 import lists
 from attacks import become, tell, told
@@ -100,12 +101,21 @@ class Bystander:
                 self.hang_up()
                 return
 
-    def measure(self, seconds: float) -> dict:
+    def newcomer(self, waits: list[float], problems: dict[str, int]) -> None:
+        began = time.perf_counter()
+        try:
+            with Agent(self.path, "native", TIMEOUT) as agent:
+                agent.in_step()
+        except (ProtocolError, OSError) as error:
+            problems[str(error)] = problems.get(str(error), 0) + 1
+        waits.append(time.perf_counter() - began)
+
+    def measure(self, seconds: float, once: Callable[[list[float], dict[str, int]], None]) -> dict:
         waits: list[float] = []
         problems: dict[str, int] = {}
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
-            self.cycle(waits, problems)
+            once(waits, problems)
         return {"waits": waits, "problems": problems}
 
     def check(self) -> dict:
@@ -167,7 +177,9 @@ def main() -> None:
         if command == "park":
             tell(**bystander.park(int(arguments[0])))
         elif command == "measure":
-            tell(**bystander.measure(float(arguments[0])))
+            tell(**bystander.measure(float(arguments[0]), bystander.cycle))
+        elif command == "connect":
+            tell(**bystander.measure(float(arguments[0]), bystander.newcomer))
         else:
             tell(**{"kept": bystander.kept, "check": bystander.check, "ride": bystander.ride}[command]())
 
