@@ -110,10 +110,26 @@ def test_half_requests(start, bystander, attack):
 
 
 def test_own_socket(daemon, bystander, attack):
-    """One socket is parked once: saved again by the same user it replaces the former entry."""
-    with daemon.agent("native", uid=MALLORY) as agent:
-        for i in range(100):
-            assert agent.save_endp_inline(600, f"own {i}", "", agent.socket.fileno()) in (OK, FAIL)
-        before = daemon.count_fds()
+    """Parked over and over by another agent, while its owner talks on."""
     check(compare(bystander(daemon), attack(daemon, "own-socket")))
-    assert before < 30, f"{before} descriptors are open"
+
+
+def test_one_socket_once(daemon, connections):
+    """Saved again by the same user it replaces the former entry, as a new save; by another user it is refused."""
+    agent, other = daemon.agent("native", uid=MALLORY), daemon.agent("native", uid=ALICE)
+    agent.in_step(), other.in_step()
+    before = daemon.count_fds()
+    connection = connections()
+    for i in range(50):
+        assert agent.save_endp_inline(600, f"label {i}", "", connection.fd) == OK
+        assert agent.save_endp(600, f"label {i}", "again", connection.fd) == OK
+    assert other.save_endp_inline(600, "label", "", connection.fd) == FAIL
+    daemon.wait_line(f"user {ALICE}")
+    daemon.wait_open_fds(before + 1)
+    for i in range(49):
+        assert agent.find_endp(f"label {i}").status == FAIL
+    with agent.find_endp("label 49") as found:
+        assert (found.status, found.properties, found.identity) == (OK, (b"again",), connection.identity)
+    assert agent.find_endp("label 49").status == FAIL
+    # It is nobody's any more.
+    assert other.save_endp_inline(600, "label", "", connection.fd) == OK
