@@ -59,7 +59,7 @@ class Bystander:
 
     def park(self, count: int) -> dict:
         agent = self.connect()
-        for i in range(count):
+        for i in range(len(self.parked), len(self.parked) + count):
             end, peer = socket.socketpair()
             with end:
                 assert agent.save(3600, f"parked {i}", f"{i}", f"parked {i}", f"{i}", end.fileno()) == OK

@@ -100,6 +100,15 @@ def longest_wait(agent, connection: Connection, seconds: float) -> float:
     return longest
 
 
+def test_the_library_sees_what_came_from_outside(manager, tmp_path):
+    """By a call that waits for nobody. The tests below would otherwise show nothing."""
+    plan = Plan(tmp_path / "faults")
+    daemon = start(manager, plan)
+    plan.slow_down("getsockopt", 0.001)
+    daemon.agent("native").park("endpoint")
+    assert plan.fired() > 0
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_others_do_not_wait(manager, connections, tmp_path, name):
     plan = Plan(tmp_path / "faults")

@@ -175,11 +175,11 @@ INTERPOSE_SLOW(ssize_t, sendto,
 INTERPOSE_SLOW(ssize_t, read, (int fd, void *p, size_t n), (fd, p, n))
 INTERPOSE_SLOW(ssize_t, write, (int fd, const void *p, size_t n), (fd, p, n))
 INTERPOSE_SLOW(ssize_t, writev, (int fd, const struct iovec *v, int n), (fd, v, n))
+INTERPOSE_SLOW(int, getsockopt, (int fd, int l, int o, void *p, socklen_t *n), (fd, l, o, p, n))
 INTERPOSE_SLOW(int, shutdown, (int fd, int how), (fd, how))
 INTERPOSE_SLOW(int, setsockopt, (int fd, int l, int o, const void *p, socklen_t n), (fd, l, o, p, n))
 INTERPOSE(int, -1, epoll_ctl, (int e, int op, int fd, struct epoll_event *v), (e, op, fd, v))
 INTERPOSE(int, -1, epoll_wait, (int e, struct epoll_event *v, int n, int t), (e, v, n, t))
-INTERPOSE(int, -1, getsockopt, (int fd, int l, int o, void *p, socklen_t *n), (fd, l, o, p, n))
 
 ssize_t recvmsg(int fd, struct msghdr *m, int flags) {
         static __typeof__(&recvmsg) real;
