@@ -563,20 +563,24 @@ class FullQueue(Attack):
     name = "full-queue"
 
     def begin(self) -> dict:
-        self.end_ = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.end_.setblocking(False)
-        self.end_.connect(self.to)
+        # The queue has room for more than a sender's own buffer does.
+        self.senders = [socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(8)]
+        for sender in self.senders:
+            sender.setblocking(False)
+            sender.connect(self.to)
         self.work()
         return {}
 
     def work(self) -> float:
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(2000):
-                self.end_.send(b"X_NOTHING=1")
+        for sender in self.senders:
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(2000):
+                    sender.send(b"X_NOTHING=1")
         return 0.002
 
     def end(self) -> dict:
-        self.end_.close()
+        for sender in self.senders:
+            sender.close()
         return {}
 
 

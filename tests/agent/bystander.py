@@ -131,13 +131,16 @@ class Bystander:
             peer.close()
         self.middle.clear()
         for i in range(MID_EXCHANGE):
-            agent = Agent(self.path, "native", TIMEOUT)
             label = f"middle {os.getpid()} {i}"
             end, peer = socket.socketpair()
-            with end:
-                cut_off += agent.save_endp_inline(60, label, "", end.fileno()) != OK
-            what, step = ("find_endp_inline", "half a request") if i % 2 else ("find_endp", "answered")
-            self.middle.append((agent, peer, agent.begin(what, label).until(step)))
+            try:
+                agent = Agent(self.path, "native", TIMEOUT)
+                with end:
+                    cut_off += agent.save_endp_inline(60, label, "", end.fileno()) != OK
+                what, step = ("find_endp_inline", "half a request") if i % 2 else ("find_endp", "answered")
+                self.middle.append((agent, peer, agent.begin(what, label).until(step)))
+            except (ProtocolError, OSError):
+                return {"cut_off": cut_off + 1}
         return {"cut_off": cut_off}
 
     def ride(self) -> dict:

@@ -34,11 +34,12 @@ JOURNAL = "/run/systemd/journal/socket"
 STALL_SECONDS = float(os.environ.get("SCACHED_STALL_SECONDS", "1.5"))
 
 # So few of everything that limits are reached soon.
-SETTINGS = """\
+MEMORY_LIMIT_MIB = 16
+SETTINGS = f"""\
 connection_cache_ttl_limit = 1h
 max_idle = 0
 connection_cache_size_limit = 600
-connection_cache_memory_limit = 16M
+connection_cache_memory_limit = {MEMORY_LIMIT_MIB}M
 agent_limit = 600
 """
 DROP_IN = "/etc/systemd/system/scached.service.d/hostile.conf"
@@ -70,7 +71,7 @@ ROWS = {
     "flood": Row(most=FLOOD_RATIO, seconds=0.3),
     "fill": Row(("--count=1500",)),
     "half-requests": Row(("--count=500",)),
-    "own-socket": Row(),
+    "own-socket": Row(("--count=500",)),
     "noise": Row(most=FLOOD_RATIO),
 }
 
@@ -164,6 +165,24 @@ def test_others_do_not_notice(host, alice, mallory, name):
     assert main_pid(host) == pid
 
 
+def test_each_byte_costs_once(host, mallory):
+    """A socket that is parked over and over, with as much room as there is by default, and talks: it is in no more than one place."""
+    host.write("/etc/scached/scached.conf", "connection_cache_ttl_limit = 1h\nmax_idle = 0\n")
+    host.write(DROP_IN, "")
+    try:
+        host.systemctl("daemon-reload")
+        host.systemctl("restart", SERVICE)
+        attack = mallory("own-socket", "--count=16000")
+        attack.ask("begin")
+        parked = int(re.search(r"(\d+) parked", host.run("scachectl status").stdout)[1])
+        print(f"{parked} copies are parked; {attack.ask('end')}")
+        assert parked <= 1
+    finally:
+        host.write("/etc/scached/scached.conf", SETTINGS)
+        host.write(DROP_IN, LIMITS)
+        host.systemctl("daemon-reload")
+
+
 def restart(host, alice) -> float:
     """Returns for how long nobody answered."""
     alice.say("ride")
@@ -194,6 +213,28 @@ def test_a_restart_keeps_the_others(host, alice, mallory, name):
     assert min(attacked) < 2 * max(quiet)
     lines = [entry["MESSAGE"] for entry in host.journal(unit=SERVICE)]
     assert not [line for line in lines if re.search(r"(?i)left-over process|SIGKILL|timed out", line)]
+
+
+def test_half_requests_have_a_bound(host, mallory):
+    """What agents have sent and not ended is within what the settings allow."""
+    def resident_kib() -> int:
+        return int(re.search(r"VmRSS:\s+(\d+) kB", host.read(f"/proc/{main_pid(host)}/status"))[1])
+
+    attack = mallory("half-requests", "--count=590")
+    before = resident_kib()
+    attack.ask("begin")
+    grown = resident_kib() - before
+    print(f"half requests of 590 agents: {grown} KiB more")
+    assert grown < (MEMORY_LIMIT_MIB + 8) << 10
+
+
+def test_a_restart_while_the_journal_stands_still(host, alice):
+    quiet = [restart(host, alice) for _ in range(2)]
+    with stopped(host, "journal"):
+        attacked = [restart(host, alice) for _ in range(2)]
+    print(f"without an answer for {quiet}, while the journal stands still {attacked}")
+    assert alice.ask("kept") == {"kept": PARKED}
+    assert min(attacked) < 2 * max(quiet)
 
 
 FORGERIES = {
