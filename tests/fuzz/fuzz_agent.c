@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The agents' whole way through the daemon, in one process and a round at a time: the input is a script of what up to four
- * agents and the peers of their connections do. Nothing may crash, leak memory or a descriptor, or be in two places.
+ * agents of one or two users and the peers of their connections do. Nothing may crash, leak memory or a descriptor, be in two
+ * places or in the hands of the wrong user, or make a round wait.
  *
  * The first byte of a script says how the daemon is set up (enum setup). Each command after it is a byte with the agent in
  * its lowest two bits and the action (enum action) above them, followed by the action's own bytes. */
@@ -8,10 +9,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agents/agents.h"
@@ -28,11 +32,12 @@ enum setup {
         SETUP_FEW_AGENTS = 8,
         SETUP_LITTLE_ROOM = 16, /* answers fill the socket soon */
         SETUP_NO_FAREWELL = 32,
+        SETUP_TWO_USERS = 64, /* the third and the fourth agent are another's */
 };
 
 enum action {
         ACTION_SEND,             /* n, bytes */
-        ACTION_SEND_DESCRIPTORS, /* how many, of what kind, n, bytes */
+        ACTION_SEND_DESCRIPTORS, /* how many, of what kind, and how deep in the queues of others; n, bytes */
         ACTION_READ,
         ACTION_CLOSE,
         ACTION_CONNECT, /* dialect */
@@ -42,10 +47,27 @@ enum action {
         _ACTION_MAX,
 };
 
+/* What is sent. */
+enum kind {
+        KIND_SOCKET, /* and 1 */
+        KIND_TCP = 2,
+        KIND_LINGER, /* whoever closes it last waits */
+        KIND_PIPE,
+        KIND_EPOLL,
+        KIND_DEVICE,
+        KIND_OWN, /* the agent's own socket */
+        _KIND_MAX,
+};
+
 #define AGENTS_MAX       4
 #define SOCKETS_MAX      64
 #define DESCRIPTORS_MANY 253 /* SCM_MAX_FD */
 #define REQUEST_SIZE     600
+#define DEPTH_MAX        3
+
+/* So long waits whoever waits for a peer, and no round takes nearly as long otherwise. */
+#define LINGER_S       4
+#define ROUND_WORST_US (3 * USEC_PER_SEC)
 
 struct script {
         const uint8_t *data;
@@ -63,10 +85,29 @@ struct world {
         /* Connections that were sent to the daemon, each once: the peers' ends, and who they are. */
         int peers[SOCKETS_MAX];
         uint64_t cookies[SOCKETS_MAX];
+        uid_t owners[SOCKETS_MAX];
         bool received[SOCKETS_MAX]; /* an agent has it back */
         size_t n_sockets;
+        /* The ends from which queues were filled. */
+        int senders[SOCKETS_MAX];
+        size_t n_senders;
         bool is_holding_itself; /* an agent has parked its own socket, which therefore outlives it */
 };
+
+/* Which user the next agent is of. The kernel knows but one in this process. */
+static uid_t next_uid;
+
+int getsockopt(int fd, int level, int name, void *value, socklen_t *size) {
+        int r = (int) syscall(SYS_getsockopt, fd, level, name, value, size);
+
+        if (r == 0 && level == SOL_SOCKET && name == SO_PEERCRED)
+                ((struct ucred *) value)->uid = next_uid;
+        return r;
+}
+
+static uid_t uid_of(const struct world *world, size_t agent) {
+        return world->setup & SETUP_TWO_USERS && agent >= AGENTS_MAX / 2 ? 2 : 1;
+}
 
 /* The lines are put together, for the sanitizers' sake, and nobody reads them. */
 bool journal_is_verbose(_unused_ const struct journal *journal) {
@@ -172,9 +213,10 @@ static void start(struct world *world, uint8_t setup) {
 }
 
 static void run_round(struct world *world) {
-        uint64_t timeout_us = 0;
+        uint64_t timeout_us = 0, began_us = clock_now(CLOCK_MONOTONIC);
 
         CHECK(loop_run_once(world->server.loop, &timeout_us) == 0);
+        CHECK(clock_now(CLOCK_MONOTONIC) - began_us < ROUND_WORST_US);
         world->wait_us = timeout_us;
 }
 
@@ -192,7 +234,8 @@ static void count_binding(void *userdata, const struct binding *binding) {
         uint64_t *n = userdata;
 
         (*n)++;
-        CHECK(binding->destination->uid == getuid() || binding->destination->uid == (uid_t) -1);
+        CHECK(binding->destination->uid == 1 || binding->destination->uid == 2 ||
+                binding->destination->uid == (uid_t) -1);
 }
 
 /* The books agree with what there is, and what an agent has is not in the cache as well. */
@@ -223,34 +266,66 @@ static void open_agent(struct world *world, size_t i, enum dialect dialect) {
         if (world->setup & SETUP_LITTLE_ROOM)
                 (void) setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &(int){ 0 }, sizeof(int));
         world->agents[i] = pair[0];
+        next_uid = uid_of(world, i);
         (void) agents_add(world->set, pair[1], dialect);
+}
+
+/* A connection over TCP; STUFFED: with SO_LINGER and more on its way than its peer takes. */
+static void make_tcp(int pair[static 2], bool stuffed) {
+        static const struct linger linger = { 1, LINGER_S };
+        static const int small = 4096;
+        struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        socklen_t size = sizeof(address);
+        char bytes[4096] = {};
+        int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        pair[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        CHECK(listener >= 0 && pair[0] >= 0);
+        (void) setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+        (void) setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+        CHECK(bind(listener, (struct sockaddr *) &address, size) == 0 && listen(listener, 1) == 0);
+        CHECK(getsockname(listener, (struct sockaddr *) &address, &size) == 0);
+        CHECK(connect(pair[0], (struct sockaddr *) &address, size) == 0);
+        pair[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        CHECK(pair[1] >= 0);
+        (void) close(listener);
+        if (!stuffed)
+                return;
+
+        while (send(pair[0], bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+                ;
+        CHECK(setsockopt(pair[0], SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) == 0);
 }
 
 /* A descriptor of some kind to send. Returns whether it is a copy of ours only. */
 static bool make_descriptor(struct world *world, size_t agent, unsigned kind, int *ret) {
         int pair[2];
 
-        switch (kind % 8) {
+        switch (kind % _KIND_MAX) {
         default:
                 if (world->n_sockets == SOCKETS_MAX)
                         break;
-                CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+                if (kind % _KIND_MAX == KIND_TCP || kind % _KIND_MAX == KIND_LINGER)
+                        make_tcp(pair, kind % _KIND_MAX == KIND_LINGER);
+                else
+                        CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
                 world->peers[world->n_sockets] = pair[1];
+                world->owners[world->n_sockets] = uid_of(world, agent);
                 world->cookies[world->n_sockets++] = cookie_of(pair[0]);
                 *ret = pair[0];
                 return true;
-        case 4:
+        case KIND_PIPE:
                 CHECK(pipe2(pair, O_CLOEXEC) == 0);
                 close(pair[1]);
                 *ret = pair[0];
                 return true;
-        case 5:
+        case KIND_EPOLL:
                 *ret = epoll_create1(EPOLL_CLOEXEC);
                 return true;
-        case 6:
+        case KIND_DEVICE:
                 *ret = open("/dev/null", O_RDWR | O_CLOEXEC);
                 return true;
-        case 7:
+        case KIND_OWN:
                 break;
         }
 
@@ -259,7 +334,7 @@ static bool make_descriptor(struct world *world, size_t agent, unsigned kind, in
         return false;
 }
 
-static void send_bytes(struct world *world, size_t agent, struct slice bytes, const int *fds, size_t n_fds) {
+static bool send_bytes(int socket, struct slice bytes, const int *fds, size_t n_fds) {
         union {
                 struct cmsghdr header;
                 char space[CMSG_SPACE(DESCRIPTORS_MANY * sizeof(int))];
@@ -275,31 +350,57 @@ static void send_bytes(struct world *world, size_t agent, struct slice bytes, co
                 control.header.cmsg_len = CMSG_LEN(n_fds * sizeof(int));
                 memcpy(CMSG_DATA(&control.header), fds, n_fds * sizeof(int));
         }
-        (void) sendmsg(world->agents[agent], &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        return sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+}
+
+/* Close what may be the last copy without waiting for its peer. */
+static void close_at_once(int fd) {
+        static const struct linger reset = { 1, 0 };
+
+        (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+        (void) close(fd);
+}
+
+/* Put a descriptor into the queue of a socket, and take that in its place. */
+static void nest(struct world *world, int *fd) {
+        int pair[2];
+
+        if (world->n_senders == SOCKETS_MAX)
+                return;
+
+        CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+        CHECK(send_bytes(pair[0], (struct slice){ "x", 1 }, fd, 1));
+        (void) close(*fd);
+        world->senders[world->n_senders++] = pair[0];
+        *fd = pair[1];
 }
 
 static void send_descriptors(struct world *world, size_t agent, struct script *script) {
-        unsigned how = next_byte(script), n = how & 3;
+        unsigned how = next_byte(script), n = how & 3, depth = how >> 5 & DEPTH_MAX;
         struct slice bytes = next_bytes(script);
         int fds[DESCRIPTORS_MANY];
         bool ours;
 
         ours = make_descriptor(world, agent, how >> 2, &fds[0]);
+        for (; ours && depth > 0; depth--)
+                nest(world, &fds[0]);
         if (n == 0)
                 n = how & 0x80 ? DESCRIPTORS_MANY : 1;
         for (unsigned i = 1; i < n; i++)
                 fds[i] = fds[0];
-        send_bytes(world, agent, bytes, fds, n);
-        if (ours)
+        if (!send_bytes(world->agents[agent], bytes, fds, n) && ours)
+                close_at_once(fds[0]);
+        else if (ours)
                 (void) close(fds[0]);
 }
 
-static void note_received(struct world *world, int fd) {
+static void note_received(struct world *world, size_t agent, int fd) {
         uint64_t cookie = cookie_of(fd);
 
         for (size_t i = 0; i < world->n_sockets; i++)
                 if (world->cookies[i] == cookie) {
                         CHECK(!world->received[i]);
+                        CHECK(world->setup & SETUP_SHARED || world->owners[i] == uid_of(world, agent));
                         world->received[i] = true;
                 }
 }
@@ -330,8 +431,8 @@ static bool read_answer(struct world *world, size_t agent) {
                 CHECK(c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)));
                 CHECK(!CMSG_NXTHDR(&message, c));
                 memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-                note_received(world, fd);
-                (void) close(fd);
+                note_received(world, agent, fd);
+                close_at_once(fd);
         }
         return true;
 }
@@ -360,7 +461,7 @@ static void act(struct world *world, struct script *script) {
 
         switch ((enum action)((command >> 2) % _ACTION_MAX)) {
         case ACTION_SEND:
-                send_bytes(world, agent, next_bytes(script), NULL, 0);
+                (void) send_bytes(world->agents[agent], next_bytes(script), NULL, 0);
                 break;
         case ACTION_SEND_DESCRIPTORS:
                 send_descriptors(world, agent, script);
@@ -424,11 +525,13 @@ static void stop(struct world *world) {
                 ;
         custody_free(server->custody);
         cache_free(server->cache);
+        for (size_t i = 0; i < world->n_sockets; i++)
+                closep(&world->peers[i]);
+        for (size_t i = 0; i < world->n_senders; i++)
+                closep(&world->senders[i]);
         disposal_free(world->disposal);
         loop_free(server->loop);
         wire_buffer_release(&server->scratch);
-        for (size_t i = 0; i < world->n_sockets; i++)
-                closep(&world->peers[i]);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
