@@ -313,6 +313,9 @@ class SlowCloses(Attack):
         for i in range(self.count or 100):
             agent = self.agents[i % len(self.agents)]
             agent.send_list(lists.save_endp(600, self.label(), ""), [self.file.fd])
+        deadline = time.monotonic() + TIMEOUT
+        while not self.file.held() and time.monotonic() < deadline:
+            time.sleep(0.001)
         return {"held": self.file.held()}
 
     def end(self) -> dict:
@@ -391,6 +394,9 @@ class InFlight(Attack):
             agent = self.agent()
             agent.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             self.agents.append(agent)
+        deadline = time.monotonic() + TIMEOUT
+        while self.work() == 0 and time.monotonic() < deadline:
+            pass
         return {"agents": len(self.agents)}
 
     def work(self) -> float:
@@ -516,7 +522,7 @@ class OwnSocket(Attack):
 
     def begin(self) -> dict:
         self.talker, parker = self.agent(), self.agent()
-        count = self.count or 16000
+        count = self.count or 8000
         statuses = [parker.save_endp_inline(60, self.name, "", self.talker.socket.fileno()) for _ in range(count)]
         parker.close()
         self.answers = 0
