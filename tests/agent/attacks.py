@@ -38,7 +38,7 @@ from protocol import DESCRIPTORS_MAX, OK, Agent
 from slow_file import SlowFile
 from stuffed import LINGER, Stuffed
 
-LIFE = 120
+LIFE = 400
 TIMEOUT = 2.0
 
 FOREVER = struct.pack("ii", 1, 2**31 - 1)

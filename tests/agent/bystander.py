@@ -12,6 +12,8 @@ Commands come on standard input, one a line, and each is answered with a line of
     ride               save and find, over and over, also when the daemon goes away and comes back, until the word "stop": the
                        longest time without an answer
 
+A child of its own answers, too, and how long that makes it wait says how busy the machine is.
+
 It ends by itself when standard input ends, or after LIFE seconds.
 """
 
@@ -39,9 +41,30 @@ TIMEOUT = 1.0
 MID_EXCHANGE = 10
 
 
+class Witness:
+    """A server that nobody attacks."""
+
+    def __init__(self):
+        self.end, theirs = socket.socketpair()
+        if os.fork() == 0:
+            self.end.close()
+            while data := theirs.recv(100):
+                theirs.send(data)
+            os._exit(0)
+        theirs.close()
+
+    def ask(self) -> float:
+        """How long it took to answer."""
+        began = time.perf_counter()
+        self.end.send(b"x" * 50)
+        self.end.recv(100)
+        return time.perf_counter() - began
+
+
 class Bystander:
     def __init__(self, path: str):
         self.path = path
+        self.witness = Witness()
         self.agent: Optional[Agent] = None
         self.parked: list[socket.socket] = []
         self.ends = socket.socketpair()
@@ -113,10 +136,12 @@ class Bystander:
     def measure(self, seconds: float, once: Callable[[list[float], dict[str, int]], None]) -> dict:
         waits: list[float] = []
         problems: dict[str, int] = {}
+        noise = 0.0
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
             once(waits, problems)
-        return {"waits": waits, "problems": problems}
+            noise = max(noise, self.witness.ask())
+        return {"waits": waits, "problems": problems, "noise": noise}
 
     def check(self) -> dict:
         """The first time there is nobody to be cut off."""

@@ -327,6 +327,7 @@ def test_a_standstill(host, start, mallory, who):
             alice.ask("park 1")   # news for STATUS=
 
         def calm() -> None:
+            queue.ask("end")   # a service manager that reads all that would do nothing else
             stack.close()
 
         with contextlib.ExitStack() as stack:
