@@ -17,7 +17,7 @@ SEND, SEND_DESCRIPTORS, READ, CLOSE, CONNECT, PEER, SHUTDOWN, LET_GO = range(8)
 POSTFIX, LEGACY, NATIVE, CONTROL = range(4)
 SOCKET, TCP, LINGER, PIPE, EPOLL, DEVICE, OWN = 0, 2, 3, 4, 5, 6, 7
 DEPTH = 8  # of each queue around a descriptor; added to the kind
-TWO_USERS = b"\x40"
+TWO_USERS, WORKERS = b"\x40", b"\x80"
 
 ENDPOINT, PROPERTY = "smtp:192.0.2.1:25:", "rfile\t8\nmx.example.org\n"
 DESTINATION, BINDING = "smtp:example.org:25:", "mx=mx.example.org"
@@ -106,13 +106,13 @@ SCRIPTS = {
                         + send_with(SAVE, agent=2) * 3 + send(encode(lists.find_dest(DESTINATION) + INLINE), agent=2),
     "tcp": b"\0" + connect(NATIVE) + send_with(SAVE, kind=TCP) + send(encode(lists.find_dest(DESTINATION) + INLINE))
            + READ_ONE * 3,
-    "linger": b"\0" + connect(NATIVE) + send_with(SAVE, kind=LINGER) + command(LET_GO)
+    "linger": WORKERS + connect(NATIVE) + send_with(SAVE, kind=LINGER) + command(LET_GO)
               + send_with(FIND_ENDP, kind=LINGER) + send_with(FIND_ENDP, n=3, kind=LINGER),
-    "linger-nested": b"\0" + connect(NATIVE) + send_with(SAVE, kind=LINGER + DEPTH)
+    "linger-nested": WORKERS + connect(NATIVE) + send_with(SAVE, kind=LINGER + DEPTH)
                      + send_with(FIND_ENDP, kind=LINGER + 2 * DEPTH) + send_with(FIND_ENDP, kind=LINGER + 3 * DEPTH),
-    "linger-endless": b"\0" + connect(NATIVE) + send(b"x" * 255) + send_with(b"x" * 255, kind=LINGER)
+    "linger-endless": WORKERS + connect(NATIVE) + send(b"x" * 255) + send_with(b"x" * 255, kind=LINGER)
                       + send(b"x" * 255) + send_with(b"x", kind=LINGER),
-    "linger-unread": b"\x10" + connect(NATIVE) + send(FIND_DEST * 6) * 20 + send_with(b"x", kind=LINGER)
+    "linger-unread": b"\x90" + connect(NATIVE) + send(FIND_DEST * 6) * 20 + send_with(b"x", kind=LINGER)
                      + command(CLOSE),
     "control": b"\0" + connect(CONTROL) + send(encode([("request", "status")])) + READ_ONE
                + send(encode([("request", "list")])) + send(encode([("request", "flush")])) + READ_ONE,
