@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What an agent that means harm does, as programs of an ordinary user.
 
     python3 attacks.py NAME SOCKET [--uid=UID] [--group=GROUP] [--dialect=native] [--count=N] [--to=PATH]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Another user's agents, who do what agents do and measure how long they wait.
 
     python3 bystander.py SOCKET [--uid=UID] [--group=GROUP]
@@ -36,7 +37,7 @@ from protocol import OK, Agent, Exchange
 LIFE = 600
 
 # Nobody who is not made to wait waits so long.
-TIMEOUT = 1.0
+TIMEOUT = 1.5
 
 MID_EXCHANGE = 10
 
@@ -161,7 +162,7 @@ class Bystander:
             try:
                 agent = Agent(self.path, "native", TIMEOUT)
                 with end:
-                    cut_off += agent.save_endp_inline(60, label, "", end.fileno()) != OK
+                    cut_off += agent.save_endp_inline(3600, label, "", end.fileno()) != OK
                 what, step = ("find_endp_inline", "half a request") if i % 2 else ("find_endp", "answered")
                 self.middle.append((agent, peer, agent.begin(what, label).until(step)))
             except (ProtocolError, OSError):

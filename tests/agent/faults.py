@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """A daemon with tests/faults/faults.c loaded, and how to arm that."""
 
 from __future__ import annotations

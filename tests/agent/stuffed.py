@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """A TCP connection whose last close(2) waits: with SO_LINGER, a peer that reads nothing, and full buffers."""
 
 from __future__ import annotations

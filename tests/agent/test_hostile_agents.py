@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What an agent means harm with, and other users' agents beside it: they do not notice.
 
 Each row of attacks.py that needs no booted machine, by its name: pytest -k linger-queue. The installed service has the same and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The daemon says nothing that somebody could take for its word, and waits for nobody who does not listen."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Each call that may have to wait for somebody is slow in turn, and nobody else waits.
 
 Whoever has passed a descriptor may hold a copy, and with that the lock of its socket: every call that takes the lock can then take as
