@@ -38,7 +38,7 @@ static const struct {
         struct {
                 const char *number; /* in the report */
                 const char *labels; /* or NULL */
-        } samples[5];
+        } samples[6];
 } families[] = {
         { "scached_agents", KIND_GAUGE, NULL, "Connected agents.", { { "agents", NULL } } },
         { "scached_connections", KIND_GAUGE, NULL,

@@ -409,8 +409,8 @@ static int start(struct service *service) {
                 return r;
 
         /* Last of all: from here on, agents may be there. */
-        r = listeners_new(
-                &service->listeners, server, service->arrivals, service->disposal, service->passed);
+        r = listeners_new(&service->listeners, &service->server, service->arrivals, service->disposal,
+                service->passed);
         service->passed = passed_free(service->passed, service->disposal);
         return r;
 }
