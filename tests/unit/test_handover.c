@@ -338,7 +338,7 @@ static void test_parcels_keep_the_order(_unused_ void **state) {
         n_parcels = parcels_pack(fds, N_PACKED, parcels, ELEMENTSOF(parcels), places);
         assert_true(n_parcels >= 1 && n_parcels <= 5);
         for (size_t i = 0; i < N_PACKED; i++)
-                assert_true(places[i] >= (i == 0 ? 0 : places[i - 1]) && places[i] < n_parcels);
+                assert_true(places[i] >= (i == 0 ? 0 : places[i - 1]) && (size_t) places[i] < n_parcels);
 
         assert_int_equal(unpack(parcels, n_parcels, &n), 0);
         assert_int_equal(n, N_PACKED);
