@@ -13,6 +13,7 @@ exec_prefix ?= $(prefix)
 bindir ?= $(exec_prefix)/bin
 sbindir ?= $(exec_prefix)/sbin
 libdir ?= $(exec_prefix)/lib
+libexecdir ?= $(exec_prefix)/libexec
 includedir ?= $(prefix)/include
 datarootdir ?= $(prefix)/share
 mandir ?= $(datarootdir)/man
@@ -128,22 +129,22 @@ check-quick: all
 	@$(PYTHON) tests/run --quick $(B)
 
 MAN_PAGES := $(wildcard man/*.[1-8])
-SOCKETS := $(wildcard units/*.socket)
-TIMERS := $(wildcard units/*.timer)
+UNITS := $(wildcard units/*.socket units/*.path units/*.timer)
 # One service for all agents, and a template for further instances of Postfix.
 SERVICES := scached.service scached@.service
+HELPERS := scached-new-socket@.service scached-reopen@.service scached-metrics.service
+install_unit = sed -e 's|@bindir@|$(bindir)|g' -e 's|@sbindir@|$(sbindir)|g' -e 's|@libexecdir@|$(libexecdir)|g' units/$(1).in \
+		>$(DESTDIR)$(systemunitdir)/$(2) && chmod 644 $(DESTDIR)$(systemunitdir)/$(2)
 
 .PHONY: install
 install: all
 	$(INSTALL) -d $(DESTDIR)$(systemunitdir) $(DESTDIR)$(sysconfdir)/scached $(DESTDIR)$(pkgconfigdir)
 	$(INSTALL) -D -m 755 $(B)/scached $(DESTDIR)$(sbindir)/scached
 	$(INSTALL) -D -m 755 $(B)/scachectl $(DESTDIR)$(bindir)/scachectl
-	$(INSTALL) -m 644 $(SOCKETS) $(TIMERS) $(DESTDIR)$(systemunitdir)
-	for unit in $(SERVICES); do \
-		sed 's|@sbindir@|$(sbindir)|g' units/scached.service.in >$(DESTDIR)$(systemunitdir)/$$unit && \
-		chmod 644 $(DESTDIR)$(systemunitdir)/$$unit || exit; done
-	sed 's|@bindir@|$(bindir)|g' units/scached-metrics.service.in >$(DESTDIR)$(systemunitdir)/scached-metrics.service
-	chmod 644 $(DESTDIR)$(systemunitdir)/scached-metrics.service
+	$(INSTALL) -D -m 755 units/scached-socket $(DESTDIR)$(libexecdir)/scached-socket
+	$(INSTALL) -m 644 $(UNITS) $(DESTDIR)$(systemunitdir)
+	for unit in $(SERVICES); do $(call install_unit,scached.service,$$unit) || exit; done
+	for unit in $(HELPERS); do $(call install_unit,$$unit,$$unit) || exit; done
 	$(INSTALL) -D -m 644 units/scached.sysusers $(DESTDIR)$(sysusersdir)/scached.conf
 	$(INSTALL) -D -m 644 units/scached.catalog $(DESTDIR)$(catalogdir)/scached.catalog
 	$(INSTALL) -D -m 755 $(B)/libscache.so.0 $(DESTDIR)$(libdir)/libscache.so.0
@@ -163,7 +164,8 @@ install: all
 .PHONY: uninstall
 uninstall:
 	rm -f $(DESTDIR)$(sbindir)/scached $(DESTDIR)$(bindir)/scachectl
-	rm -f $(addprefix $(DESTDIR)$(systemunitdir)/,$(SERVICES) scached-metrics.service $(notdir $(SOCKETS) $(TIMERS)))
+	rm -f $(addprefix $(DESTDIR)$(systemunitdir)/,$(SERVICES) $(HELPERS) $(notdir $(UNITS)))
+	rm -f $(DESTDIR)$(libexecdir)/scached-socket
 	rm -f $(DESTDIR)$(sysusersdir)/scached.conf $(DESTDIR)$(catalogdir)/scached.catalog
 	rm -f $(addprefix $(DESTDIR)$(libdir)/,libscache.so.0 libscache.so libscache.a)
 	rm -f $(DESTDIR)$(includedir)/scache.h $(DESTDIR)$(pkgconfigdir)/libscache.pc

@@ -36,7 +36,7 @@ def host(packages, fresh_machine) -> Machine:
 def dpkg(machine: Machine, *arguments) -> str:
     """Run dpkg(1); nothing in it may fail or complain."""
     result = machine.run(["dpkg", *arguments], env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=120)
-    usual = re.compile("Creating group |Created symlink |Not building database")
+    usual = re.compile("Creating (group|user) |Created symlink |Not building database")
     complaints = [line for line in result.stderr.splitlines() if not usual.match(line)]
     assert complaints == []
     return result.stdout
