@@ -114,7 +114,7 @@ def stop_it_reading(agent: Agent) -> None:
         time.sleep(0.005)
         now = unread(agent.socket)
         before, still = now, still + 1 if now == before and now > 0 else 0
-    agent.socket.settimeout(TIMEOUT)
+    agent.socket.setblocking(True)  # with the kernel's own timeout
 
 
 def let_it_read(agent: Agent) -> None:
