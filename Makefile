@@ -13,6 +13,7 @@ exec_prefix ?= $(prefix)
 bindir ?= $(exec_prefix)/bin
 sbindir ?= $(exec_prefix)/sbin
 libdir ?= $(exec_prefix)/lib
+libexecdir ?= $(exec_prefix)/libexec
 includedir ?= $(prefix)/include
 datarootdir ?= $(prefix)/share
 mandir ?= $(datarootdir)/man
@@ -38,8 +39,9 @@ V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V))$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '  %-7s %s\n' '$(1)' '$(patsubst $(B)/%,%,$@)')
 
+# What an initializer with names leaves out is zero, and meant so; gcc before 11 warns of it now and then.
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wsign-conversion \
-            -Wformat=2 -Wundef -Wvla
+            -Wformat=2 -Wundef -Wvla -Wno-missing-field-initializers
 # Looked up once, and only after `make deps`.
 SYSTEMD_CFLAGS = $(eval SYSTEMD_CFLAGS := $$(shell $$(PKG_CONFIG) --cflags libsystemd))$(SYSTEMD_CFLAGS)
 SYSTEMD_LIBS = $(eval SYSTEMD_LIBS := $$(shell $$(PKG_CONFIG) --libs libsystemd))$(SYSTEMD_LIBS)
@@ -110,6 +112,8 @@ deps_of_demo := build demo
 deps_of_check-quick := build check
 deps_of_deb := build package
 deps_of_rpm := build package
+deps_of_check-releases := releases
+deps_of_check-kernels := releases
 deps_of = $(or $(deps_of_$(1)),build demo check package)
 .PHONY: deps
 deps:
@@ -128,22 +132,22 @@ check-quick: all
 	@$(PYTHON) tests/run --quick $(B)
 
 MAN_PAGES := $(wildcard man/*.[1-8])
-SOCKETS := $(wildcard units/*.socket)
-TIMERS := $(wildcard units/*.timer)
+UNITS := $(wildcard units/*.socket units/*.path units/*.timer)
 # One service for all agents, and a template for further instances of Postfix.
 SERVICES := scached.service scached@.service
+HELPERS := scached-new-socket@.service scached-reopen@.service scached-metrics.service
+install_unit = sed -e 's|@bindir@|$(bindir)|g' -e 's|@sbindir@|$(sbindir)|g' -e 's|@libexecdir@|$(libexecdir)|g' units/$(1).in \
+		>$(DESTDIR)$(systemunitdir)/$(2) && chmod 644 $(DESTDIR)$(systemunitdir)/$(2)
 
 .PHONY: install
 install: all
 	$(INSTALL) -d $(DESTDIR)$(systemunitdir) $(DESTDIR)$(sysconfdir)/scached $(DESTDIR)$(pkgconfigdir)
 	$(INSTALL) -D -m 755 $(B)/scached $(DESTDIR)$(sbindir)/scached
 	$(INSTALL) -D -m 755 $(B)/scachectl $(DESTDIR)$(bindir)/scachectl
-	$(INSTALL) -m 644 $(SOCKETS) $(TIMERS) $(DESTDIR)$(systemunitdir)
-	for unit in $(SERVICES); do \
-		sed 's|@sbindir@|$(sbindir)|g' units/scached.service.in >$(DESTDIR)$(systemunitdir)/$$unit && \
-		chmod 644 $(DESTDIR)$(systemunitdir)/$$unit || exit; done
-	sed 's|@bindir@|$(bindir)|g' units/scached-metrics.service.in >$(DESTDIR)$(systemunitdir)/scached-metrics.service
-	chmod 644 $(DESTDIR)$(systemunitdir)/scached-metrics.service
+	$(INSTALL) -D -m 755 units/scached-socket $(DESTDIR)$(libexecdir)/scached-socket
+	$(INSTALL) -m 644 $(UNITS) $(DESTDIR)$(systemunitdir)
+	for unit in $(SERVICES); do $(call install_unit,scached.service,$$unit) || exit; done
+	for unit in $(HELPERS); do $(call install_unit,$$unit,$$unit) || exit; done
 	$(INSTALL) -D -m 644 units/scached.sysusers $(DESTDIR)$(sysusersdir)/scached.conf
 	$(INSTALL) -D -m 644 units/scached.catalog $(DESTDIR)$(catalogdir)/scached.catalog
 	$(INSTALL) -D -m 755 $(B)/libscache.so.0 $(DESTDIR)$(libdir)/libscache.so.0
@@ -163,7 +167,8 @@ install: all
 .PHONY: uninstall
 uninstall:
 	rm -f $(DESTDIR)$(sbindir)/scached $(DESTDIR)$(bindir)/scachectl
-	rm -f $(addprefix $(DESTDIR)$(systemunitdir)/,$(SERVICES) scached-metrics.service $(notdir $(SOCKETS) $(TIMERS)))
+	rm -f $(addprefix $(DESTDIR)$(systemunitdir)/,$(SERVICES) $(HELPERS) $(notdir $(UNITS)))
+	rm -f $(DESTDIR)$(libexecdir)/scached-socket
 	rm -f $(DESTDIR)$(sysusersdir)/scached.conf $(DESTDIR)$(catalogdir)/scached.catalog
 	rm -f $(addprefix $(DESTDIR)$(libdir)/,libscache.so.0 libscache.so libscache.a)
 	rm -f $(DESTDIR)$(includedir)/scache.h $(DESTDIR)$(pkgconfigdir)/libscache.pc
@@ -185,6 +190,8 @@ help:
 	@echo 'make check        run all tests (as root: also those that boot systemd)'
 	@echo 'make check-quick  run those that need neither a booted systemd nor sanitizers'
 	@echo 'make check T=TEST run one file or test: T=tests/agent/test_care.py::test_name'
+	@echo 'make check-releases  run all tests in root file systems of RELEASES="bullseye bookworm trixie forky"'
+	@echo 'make check-kernels   run those that depend on the kernel under the kernels of RELEASES, in qemu'
 	@echo 'make fuzz         run each fuzzer for FUZZ_SECONDS=60'
 	@echo 'make bench        compare its cost with the floor and with similar programs'
 	@echo 'make install      install to DESTDIR, prefix=$(prefix); make uninstall removes it'

@@ -25,7 +25,7 @@ $(B)/tests/libfaults.so: tests/faults/faults.c $(B)/flags
 	$(call say,CC)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out -fvisibility=hidden -fsanitize% -fno-sanitize%,$(compile_flags)) -Wno-missing-prototypes \
-		$(if $(SANITIZE),,-DFAULTS_IN_ALLOCATIONS) $(CPPFLAGS) $(CFLAGS) -shared -o $@ $<
+		$(if $(SANITIZE),,-DFAULTS_IN_ALLOCATIONS) $(CPPFLAGS) $(CFLAGS) -shared -o $@ $< -ldl
 
 # The cache as a program, which tests/model compares with its model.
 $(B)/tests/model-driver: tests/model/driver.c $(CACHE_OBJECTS) $(B)/flags
@@ -100,3 +100,15 @@ bench: all bench-programs
 test-programs: $(UNIT_TESTS) $(EXAMPLES) $(addprefix $(B)/tests/,libfaults.so model-driver) $(addprefix $(B)/replay/fuzz_,$(FUZZERS))
 
 -include $(addsuffix .d,$(UNIT_TESTS) $(B)/tests/model-driver $(addprefix $(B)/replay/fuzz_,$(FUZZERS)) $(BENCH_PROGRAMS)) $(FUZZ_ROOMS:.o=.d)
+
+# The suites in root file systems of other releases, as root. `make check-releases RELEASES=forky SUITE=oracle`.
+RELEASES ?= bullseye bookworm trixie forky
+SUITE ?=
+.PHONY: check-releases
+check-releases: $(if $(filter deps,$(MAKECMDGOALS)),| deps)
+	@$(PYTHON) tests/releases/run $(B) $(RELEASES) $(if $(SUITE),'--suite=$(SUITE)')
+
+# What the kernel has a say in, under those of other releases, in qemu.
+.PHONY: check-kernels
+check-kernels: $(if $(filter deps,$(MAKECMDGOALS)),| deps)
+	@$(PYTHON) tests/releases/kernels $(B) $(RELEASES)

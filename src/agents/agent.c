@@ -21,6 +21,9 @@
 /* An input buffer that has grown beyond this goes back when it is empty. */
 #define INPUT_KEPT ((size_t) 4096)
 
+/* Every agent may have that much without it being counted: the limit on agents is one on this, too. */
+#define MEMORY_FREE INPUT_KEPT
+
 int agent_new(struct agent **ret, const struct agent_context *context, int fd, enum dialect dialect,
         size_t request_max, size_t answer_max) {
         struct slice greeting = dialect_greeting(dialect);
@@ -50,6 +53,9 @@ int agent_new(struct agent **ret, const struct agent_context *context, int fd, e
         }
         agent->pid = credentials.pid;
         agent->uid = credentials.uid;
+        r = users_hold(context->users, agent->uid, &agent->user);
+        if (r < 0)
+                goto fail;
 
         if (greeting.size > 0) {
                 r = agent_answer(agent, greeting.data, greeting.size, false);
@@ -83,7 +89,10 @@ struct agent *agent_free(struct agent *agent) {
         disposal_close(agent->context->disposal, agent->uid, DISPOSAL_PASSED, agent->passing.fd);
         /* It sees the end now, and what it has sent is in nobody's way. */
         (void) shutdown(agent->fd, SHUT_RDWR);
-        disposal_close(agent->context->disposal, agent->uid, DISPOSAL_SOCKET, agent->fd);
+        if (!agent->user || user_ends(agent->context->users, agent->user, &agent->flight))
+                disposal_close(agent->context->disposal, agent->uid, DISPOSAL_SOCKET, agent->fd);
+        if (agent->user)
+                user_release(agent->context->users, agent->user);
         wire_buffer_release(&agent->input);
         wire_buffer_release(&agent->output);
         free(agent);
@@ -92,6 +101,12 @@ struct agent *agent_free(struct agent *agent) {
 
 struct journal_subject agent_subject(const struct agent *agent, struct slice label) {
         return (struct journal_subject){ dialect_name(agent->dialect), agent->pid, agent->uid, label };
+}
+
+size_t agent_memory(const struct agent *agent) {
+        size_t size = agent->input.size + agent->output.size;
+
+        return size > MEMORY_FREE ? size : 0;
 }
 
 bool agent_is_at_rest(const struct agent *agent) {
@@ -115,6 +130,7 @@ void agent_check_handed(struct agent *agent) {
 
 /* The lent connection has been sent. */
 static void note_handed(struct agent *agent) {
+        user_sent(agent->context->users, agent->user, &agent->flight, agent->fd);
         settle_handed(agent);
         agent->handed = STEAL(agent->lent);
 }

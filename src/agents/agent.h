@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "agents/dialect.h"
+#include "agents/user.h"
 #include "cache/cache.h"
 #include "daemon/journal.h"
 #include "epochs/epoch.h"
@@ -31,6 +32,7 @@ struct agent_context {
         struct journal *journal;
         struct custody *custody;   /* for connections on their way to an agent */
         struct disposal *disposal; /* for unexpected descriptors from agents */
+        struct users *users;
 };
 
 enum agent_state {
@@ -62,6 +64,7 @@ struct agent {
         enum agent_state state;
         pid_t pid;
         uid_t uid;
+        struct user *user;  /* of this uid */
         struct epoch epoch; /* the set of all agents gives it one */
 
         struct wire_buffer input;
@@ -79,6 +82,7 @@ struct agent {
         struct connection *lent;   /* found, on its way to the agent */
         struct connection *handed; /* sent to the agent, which has not confirmed it yet */
         bool handed_is_lost;       /* the agent went away without it */
+        struct flight flight;      /* all that were sent and may not have arrived */
 
         bool is_looking; /* the lookups of the delivery at hand have all missed so far */
         bool is_served;  /* its first list was processed */
@@ -90,7 +94,10 @@ struct agent {
         bool is_held;
         uint32_t events;
         uint64_t busy_since_us;
-        TAILQ_ENTRY(agent) by_activity;
+        size_t memory; /* of its buffers, as it is on the account of its user */
+        TAILQ_ENTRY(agent) siblings;
+        TAILQ_ENTRY(agent) by_activity; /* of its user, and so is: */
+        TAILQ_ENTRY(agent) by_memory;
         TAILQ_ENTRY(agent) by_turn;
         TAILQ_ENTRY(agent) by_busy;
         TAILQ_ENTRY(agent) by_handing;
@@ -126,6 +133,9 @@ static inline bool agent_is_busy(const struct agent *agent) {
         return agent->state != AGENT_IDLE || wire_buffer_fill(&agent->input) > 0 ||
                 wire_buffer_fill(&agent->output) > 0;
 }
+
+/* Return the memory that its buffers take beyond what every agent may have, in bytes. */
+size_t agent_memory(const struct agent *agent);
 
 /* Return whether it can be disconnected without harm: it has been served, and nothing is on its way to or from it. */
 bool agent_is_at_rest(const struct agent *agent);

@@ -22,15 +22,14 @@
  * the next time is further away. */
 #define HANDING_CHECKS 64
 
-TAILQ_HEAD(agent_list, agent);
-
 struct agents {
         struct server *server;
         struct agent_context context;
-        size_t limit;
-        struct agent_list by_activity; /* who has said nothing for longest is first */
-        struct agent_list by_turn;     /* in line for a turn */
-        struct agent_list by_busy;     /* in the middle of an exchange, for longest first */
+        struct users users;
+        struct agents_limits limits;
+        struct agent_list all;
+        struct agent_list by_turn;    /* in line for a turn */
+        struct agent_list by_busy;    /* in the middle of an exchange, for longest first */
         struct agent_list by_handing; /* with a connection handed to them and not yet seen to have arrived */
         struct agent_list by_held;    /* not read, for their user has passed too many descriptors */
         uint64_t held_at_progress;    /* of the disposal, when they were last looked at */
@@ -39,8 +38,26 @@ struct agents {
         uint64_t handing_check_us;
 };
 
+/* An agent's buffers have SIZE bytes now that count. */
+static void note_memory(struct agents *agents, struct agent *agent, size_t size) {
+        struct user *user = agent->user;
+
+        if (size == agent->memory)
+                return;
+
+        if (agent->memory == 0)
+                TAILQ_INSERT_TAIL(&user->by_memory, agent, by_memory);
+        if (size == 0)
+                TAILQ_REMOVE(&user->by_memory, agent, by_memory);
+        account_charge(agents->users.accounts, user->account, ACCOUNT_BUFFERS, size);
+        account_discharge(agents->users.accounts, user->account, ACCOUNT_BUFFERS, agent->memory);
+        agent->memory = size;
+}
+
 _cold_ static void drop(struct agents *agents, struct agent *agent) {
-        TAILQ_REMOVE(&agents->by_activity, agent, by_activity);
+        TAILQ_REMOVE(&agents->all, agent, siblings);
+        TAILQ_REMOVE(&agent->user->by_activity, agent, by_activity);
+        note_memory(agents, agent, 0);
         if (agent->is_queued)
                 TAILQ_REMOVE(&agents->by_turn, agent, by_turn);
         if (agent->is_busy)
@@ -51,8 +68,12 @@ _cold_ static void drop(struct agents *agents, struct agent *agent) {
                 TAILQ_REMOVE(&agents->by_held, agent, by_held);
         agents->server->statistics.total.deliveries_missed += agent->is_looking;
         agents->server->statistics.agents--;
+        account_discharge(agents->users.accounts, agent->user->account, ACCOUNT_AGENTS, 1);
         loop_remove(agents->server->loop, agent->fd, agent);
         agent_free(agent);
+        if (!TAILQ_EMPTY(&agents->users.alone) && !loop_timer_is_set(&agents->handing_timer))
+                loop_timer_set(&agents->handing_timer,
+                        usec_add(loop_now(agents->server->loop), agents->handing_check_us));
 }
 
 static uint64_t busy_until(const struct agents *agents, const struct agent *agent) {
@@ -130,6 +151,7 @@ static void arrange(struct agents *agents, struct agent *agent, enum agent_need 
         note_queued(agents, agent, need == AGENT_NEEDS_TURN);
         note_busy(agents, agent);
         note_handing(agents, agent);
+        note_memory(agents, agent, agent_memory(agent));
 }
 
 /* Work on one unit of what an agent has sent, unless moving its bytes failed with R, and arrange for what comes next. */
@@ -196,10 +218,32 @@ static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
         }
 
         if (TAILQ_NEXT(agent, by_activity)) {
-                TAILQ_REMOVE(&agents->by_activity, agent, by_activity);
-                TAILQ_INSERT_TAIL(&agents->by_activity, agent, by_activity);
+                TAILQ_REMOVE(&agent->user->by_activity, agent, by_activity);
+                TAILQ_INSERT_TAIL(&agent->user->by_activity, agent, by_activity);
         }
         work(agents, agent, agent->events & EPOLLOUT ? agent_flush(agent) : agent_receive(agent));
+}
+
+/* Buffers are above their limit: the user who has most of them loses the agent that has had large ones for longest, but not
+ * the last one of all. */
+_cold_ static void free_memory(struct agents *agents) {
+        struct accounts *accounts = agents->users.accounts;
+
+        while (accounts->total[ACCOUNT_BUFFERS] > agents->limits.memory) {
+                struct user *user = users_payer(&agents->users, ACCOUNT_BUFFERS, NULL);
+                struct agent *agent = TAILQ_FIRST(&user->by_memory);
+                struct journal_subject subject = agent_subject(agent, (struct slice){});
+
+                if (agent->memory == accounts->total[ACCOUNT_BUFFERS])
+                        break;
+                journal_say(agents->server->journal, AGENT_MEMORY, &subject,
+                        "agent_memory_limit (%" PRIu64 " bytes) reached: disconnecting agent %i of user %u, "
+                        "which has been in the middle of a "
+                        "large request or answer for longest.",
+                        agents->limits.memory, (int) agent->pid, agent->uid);
+                agents->server->statistics.total.agents_dropped++;
+                drop(agents, agent);
+        }
 }
 
 uint64_t agents_take_turns(struct agents *agents) {
@@ -207,6 +251,10 @@ uint64_t agents_take_turns(struct agents *agents) {
 
         if (!TAILQ_EMPTY(&agents->by_held))
                 release_held(agents);
+        if (agents->limits.memory > 0 &&
+                agents->users.accounts->total[ACCOUNT_BUFFERS] > agents->limits.memory)
+                free_memory(agents);
+
         if (TAILQ_EMPTY(&agents->by_turn))
                 return USEC_INFINITY;
 
@@ -244,7 +292,7 @@ static void on_busy_timer(void *userdata) {
 static void on_handing_timer(void *userdata) {
         struct agents *agents = userdata;
         struct agent *agent, *last = TAILQ_LAST(&agents->by_handing, agent_list);
-        bool is_news = false;
+        bool is_alone = users_sweep(&agents->users), is_news = false;
 
         for (unsigned i = 0; i < HANDING_CHECKS && (agent = TAILQ_FIRST(&agents->by_handing)); i++) {
                 agent_check_handed(agent);
@@ -260,7 +308,7 @@ static void on_handing_timer(void *userdata) {
 
         agents->handing_check_us =
                 is_news ? HANDING_CHECK_US : MIN(2 * agents->handing_check_us, HANDING_CHECK_MAX_US);
-        if (!TAILQ_EMPTY(&agents->by_handing))
+        if (!TAILQ_EMPTY(&agents->by_handing) || is_alone)
                 loop_timer_set(&agents->handing_timer,
                         usec_add(clock_now(CLOCK_BOOTTIME), agents->handing_check_us));
 }
@@ -274,8 +322,11 @@ int agents_new(struct agents **ret, struct server *server, struct disposal *disp
                 return -ENOMEM;
 
         agents->server = server;
-        agents->context = (struct agent_context){ server->journal, server->custody, disposal };
-        TAILQ_INIT(&agents->by_activity);
+        agents->handing_check_us = HANDING_CHECK_US;
+        users_init(&agents->users, cache_accounts(server->cache), disposal);
+        agents->context =
+                (struct agent_context){ server->journal, server->custody, disposal, &agents->users };
+        TAILQ_INIT(&agents->all);
         TAILQ_INIT(&agents->by_turn);
         TAILQ_INIT(&agents->by_busy);
         TAILQ_INIT(&agents->by_handing);
@@ -300,8 +351,9 @@ struct agents *agents_free(struct agents *agents) {
         if (!agents)
                 return NULL;
 
-        while ((agent = TAILQ_FIRST(&agents->by_activity)))
+        while ((agent = TAILQ_FIRST(&agents->all)))
                 drop(agents, agent);
+        users_end(&agents->users);
         loop_timer_release(&agents->busy_timer);
         loop_timer_release(&agents->handing_timer);
         free(agents);
@@ -311,8 +363,8 @@ struct agents *agents_free(struct agents *agents) {
 uint64_t agents_dismiss(struct agents *agents) {
         struct agent *agent, *next;
 
-        for (agent = TAILQ_FIRST(&agents->by_activity); agent; agent = next) {
-                next = TAILQ_NEXT(agent, by_activity);
+        for (agent = TAILQ_FIRST(&agents->all); agent; agent = next) {
+                next = TAILQ_NEXT(agent, siblings);
                 if (agent_is_at_rest(agent))
                         drop(agents, agent);
         }
@@ -320,24 +372,33 @@ uint64_t agents_dismiss(struct agents *agents) {
         return agents->server->statistics.agents;
 }
 
+/* One more agent of USER is to come in: at the limit, the user who then has most agents loses the one idle for longest. */
+static void make_room(struct agents *agents, struct user *user) {
+        struct server *server = agents->server;
+
+        while (agents->limits.agents > 0 && server->statistics.agents >= agents->limits.agents) {
+                struct user *payer = users_payer(&agents->users, ACCOUNT_AGENTS, user);
+
+                journal_say(server->journal, AGENT_LIMIT, NULL,
+                        "agent_limit (%" PRIu64
+                        ") reached: disconnecting the agent of user %u that has been idle longest.",
+                        server->statistics.agents, payer->account->uid);
+                server->statistics.total.agents_dropped++;
+                drop(agents, TAILQ_FIRST(&payer->by_activity));
+        }
+}
+
 int agents_add(struct agents *agents, int fd, enum dialect dialect, struct epoch epoch) {
         struct server *server = agents->server;
         struct agent *agent;
         int r;
 
-        while (agents->limit > 0 && server->statistics.agents >= agents->limit) {
-                journal_say(server->journal, AGENT_LIMIT, NULL,
-                        "agent_limit (%" PRIu64
-                        ") reached: disconnecting the agent that has been idle longest.",
-                        server->statistics.agents);
-                server->statistics.total.agents_dropped++;
-                drop(agents, TAILQ_FIRST(&agents->by_activity));
-        }
-
         r = agent_new(&agent, &agents->context, fd, dialect, server->settings->request_size_limit,
                 server->scratch.limit);
         if (r < 0)
                 return r;
+
+        make_room(agents, agent->user);
 
         agent->epoch = epoch;
         /* A greeting that was not taken at once comes first. */
@@ -349,13 +410,16 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect, struct epoch
         }
 
         server->statistics.agents++;
-        TAILQ_INSERT_TAIL(&agents->by_activity, agent, by_activity);
+        account_charge(agents->users.accounts, agent->user->account, ACCOUNT_AGENTS, 1);
+        TAILQ_INSERT_TAIL(&agents->all, agent, siblings);
+        TAILQ_INSERT_TAIL(&agent->user->by_activity, agent, by_activity);
         server->statistics.total.agents_accepted++;
         return 0;
 }
 
-void agents_set_limit(struct agents *agents, size_t limit) {
-        agents->limit = limit;
+void agents_set_limits(struct agents *agents, const struct agents_limits *limits) {
+        agents->limits = *limits;
+        agents->users.in_flight_max = limits->in_flight;
 }
 
 void agents_reschedule(struct agents *agents) {

@@ -19,8 +19,8 @@ int agents_new(struct agents **ret, struct server *server, struct disposal *disp
 /* Disconnect all agents and free the set. */
 struct agents *agents_free(struct agents *agents);
 
-/* Add an agent, which runs in EPOCH. Takes the socket, even if it fails. At the limit, the agent that has been idle longest is disconnected.
- * Returns negative errno. */
+/* Add an agent, which runs in EPOCH. Takes the socket, even if it fails. At the limit, the user who has most agents loses the one
+ * that has been idle longest. Returns negative errno. */
 int agents_add(struct agents *agents, int fd, enum dialect dialect, struct epoch epoch);
 
 /* Give each waiting agent a turn. Returns the longest time to wait for the next turn, in µs, as loop_round_fn(). */
@@ -29,8 +29,15 @@ uint64_t agents_take_turns(struct agents *agents);
 /* Disconnect all agents that are at rest. Returns the number of agents that are left. */
 uint64_t agents_dismiss(struct agents *agents);
 
-/* Set the largest number of agents, 0 for no limit. Agents above it are disconnected when the next one connects. */
-void agents_set_limit(struct agents *agents, size_t limit);
+/* 0 is no limit. */
+struct agents_limits {
+        uint64_t agents;
+        uint64_t memory;    /* bytes of large buffers */
+        uint64_t in_flight; /* descriptors that were sent and may not have arrived */
+};
+
+/* Set the limits. Agents above them are disconnected later: when the next one connects, or has its turn. */
+void agents_set_limits(struct agents *agents, const struct agents_limits *limits);
 
 /* Have the new ipc_timeout apply to agents that are in the middle of an exchange. */
 void agents_reschedule(struct agents *agents);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "agents/control-pages.h"
+#include "cache/accounts.h"
 
 #define STATUS_OK   0
 #define STATUS_BAD  1
@@ -12,6 +13,7 @@
 
 static int put_status(struct wire_buffer *buffer, const struct server *server) {
         const struct cache_counts *counts = cache_counts(server->cache);
+        const struct accounts *accounts = cache_accounts(server->cache);
         const struct settings *settings = server->settings;
         const struct {
                 const char *name;
@@ -27,6 +29,8 @@ static int put_status(struct wire_buffer *buffer, const struct server *server) {
                 { "bindings", counts->bindings },
                 { "memory_bytes", counts->bytes },
                 { "bindings_evicted", counts->bindings_let_go },
+                { "agents_memory_bytes", accounts->total[ACCOUNT_BUFFERS] },
+                { "descriptors_in_flight", accounts->total[ACCOUNT_IN_FLIGHT] },
 #define COUNTER(name, text) { #name, server->statistics.total.name },
                 STATISTICS_COUNTERS(COUNTER)
 #undef COUNTER

@@ -54,6 +54,7 @@ enum refusal {
         REFUSAL_MISSING,
         REFUSAL_NO_SOCKET,
         REFUSAL_NO_STREAM,
+        REFUSAL_OTHERS,
         REFUSAL_EXHAUSTED,
 };
 
@@ -73,6 +74,8 @@ static const struct {
         [REFUSAL_NO_STREAM] = { EVENT_DESCRIPTOR_REFUSED, STATUS_FAIL,
                 " sent a socket that is not a stream of TCP or AF_UNIX, and so not a connection: refused",
                 "" },
+        [REFUSAL_OTHERS] = { EVENT_DESCRIPTOR_REFUSED, STATUS_FAIL,
+                " sent a connection that another user has parked: refused", "" },
         [REFUSAL_EXHAUSTED] = { EVENT_EXHAUSTED, STATUS_FAIL, ": ", "" },
 };
 
@@ -205,6 +208,7 @@ static int save_binding(struct exchange *exchange) {
         const struct wire_list *list = &exchange->unit->list;
         struct binding_details details = {
                 .scope = scope_of(exchange),
+                .saved_by = exchange->agent->uid,
                 .destination = wire_list_value(list, 2),
                 .property = wire_list_value(list, 3),
                 .endpoint = wire_list_value(list, 4),
@@ -246,7 +250,6 @@ static int save(struct exchange *exchange, bool with_binding) {
                 .farewell = option_of(exchange),
                 .fd = passing->fd,
         };
-        uint64_t cookie;
         int r;
 
         if (read_ttl(exchange) < 0)
@@ -263,7 +266,7 @@ static int save(struct exchange *exchange, bool with_binding) {
                 break;
         }
 
-        r = descriptor_check(&server->descriptors, passing->fd, &cookie);
+        r = descriptor_check(&server->descriptors, passing->fd, &details.cookie);
         if (r < 0)
                 return refuse(exchange, r == -EPROTOTYPE ? REFUSAL_NO_STREAM : REFUSAL_NO_SOCKET, "");
 
@@ -278,6 +281,8 @@ static int save(struct exchange *exchange, bool with_binding) {
         if (r >= 0)
                 r = epoch_is_over(exchange->agent->epoch) ? custody_decline(server->custody, &details)
                                                           : custody_save(server->custody, &details);
+        if (r == -EEXIST)
+                return refuse(exchange, REFUSAL_OTHERS, "");
         if (r < 0)
                 return refuse(exchange, REFUSAL_EXHAUSTED, strerror(-r));
         (void) steal_fd(&passing->fd);
@@ -335,6 +340,11 @@ static int on_find(struct exchange *exchange) {
 
         if (handover.data && !slice_equal(handover, SLICE("inline")))
                 return refuse_malformed(exchange);
+
+        if (!user_may_send(agent->context->users, agent->user)) {
+                hand_over_failed(exchange, -ETOOMANYREFS);
+                return answer_refused(exchange, STATUS_FAIL);
+        }
 
         connection = epoch_is_over(agent->epoch) ? NULL
                 : by_destination

@@ -28,9 +28,9 @@ int cache_new(struct cache **ret, const struct siphash_key *key, const struct ca
         if (r >= 0)
                 r = table_init(&cache->destinations.table);
         if (r >= 0)
-                r = deadlines_init(&cache->connection_deadlines, &cache->key);
+                r = table_init(&cache->sockets);
         if (r >= 0)
-                r = deadlines_init(&cache->binding_deadlines, &cache->key);
+                r = accounts_init(&cache->accounts, &cache->key);
         if (r < 0) {
                 cache_free(cache);
                 return r;
@@ -46,12 +46,12 @@ struct cache *cache_free(struct cache *cache) {
         if (!cache)
                 return NULL;
 
-        while ((binding = binding_of(deadlines_first(&cache->binding_deadlines))))
+        while ((binding = binding_of(deadlines_first(&cache->accounts.bindings))))
                 binding_drop(cache, binding);
 
         assert(TAILQ_EMPTY(&cache->departed));
-        deadlines_deinit(&cache->connection_deadlines);
-        deadlines_deinit(&cache->binding_deadlines);
+        accounts_deinit(&cache->accounts);
+        table_deinit(&cache->sockets);
         table_deinit(&cache->endpoints.table);
         table_deinit(&cache->destinations.table);
         free(cache);
@@ -64,17 +64,19 @@ static void depart(struct cache *cache, struct connection *connection, enum depa
         TAILQ_INSERT_TAIL(&cache->departed, connection, siblings);
 }
 
-/* The parked connection nearest to its end, if that comes by UNTIL. A lent one whose turn it would be loses its place in
- * this order: it either goes for good or departs when it comes back. */
-static struct connection *first_parked(struct cache *cache, uint64_t until_us) {
+/* The parked connection of a user, or NULL for all, nearest to its end, if that comes by UNTIL. A lent one whose turn it would
+ * be loses its place in this order: it either goes for good or departs when it comes back. */
+static struct connection *first_parked(
+        struct cache *cache, const struct account *account, uint64_t until_us) {
         struct connection *connection;
 
-        while ((connection = connection_of(deadlines_first(&cache->connection_deadlines)))) {
+        while ((connection = connection_of(account ? deadline_set_first(&account->connections)
+                                                   : deadlines_first(&cache->accounts.connections)))) {
                 if (connection->deadline.at_us > until_us)
                         break;
                 if (connection->state == CONNECTION_PARKED)
                         return connection;
-                deadlines_remove(&cache->connection_deadlines, &connection->deadline);
+                deadlines_remove(&connection->deadline);
         }
 
         return NULL;
@@ -92,8 +94,9 @@ void cache_drop(struct cache *cache, struct binding *binding) {
 }
 
 bool cache_let_one_go(struct cache *cache, enum departure why) {
-        struct connection *connection = first_parked(cache, USEC_INFINITY);
+        struct connection *connection;
 
+        connection = first_parked(cache, NULL, USEC_INFINITY);
         if (!connection)
                 return false;
 
@@ -101,49 +104,136 @@ bool cache_let_one_go(struct cache *cache, enum departure why) {
         return true;
 }
 
-/* Let connections go until N more may be had. */
-static void make_room_for_connections(struct cache *cache, uint64_t n) {
-        while (cache->limits.connections > 0 &&
-                cache->counts.connections + cache->counts.lent + n > cache->limits.connections)
-                if (!cache_let_one_go(cache, DEPARTURE_LIMIT))
+/* At a limit a user, or NULL for all, gives way with the connection that is nearest to its end. */
+static bool evict_connection(struct cache *cache, const struct account *account) {
+        struct connection *connection = first_parked(cache, account, USEC_INFINITY);
+
+        if (!connection)
+                return false;
+
+        cache->gave_way = connection->uid;
+        cache_let_go(cache, connection, DEPARTURE_LIMIT);
+        return true;
+}
+
+/* The same with a connection or a binding. */
+static bool evict_entry(struct cache *cache, const struct account *account) {
+        struct binding *binding = binding_of(account ? deadline_set_first(&account->bindings)
+                                                     : deadlines_first(&cache->accounts.bindings));
+        struct connection *connection =
+                first_parked(cache, account, binding ? binding->deadline.at_us : USEC_INFINITY);
+
+        if (connection) {
+                cache->gave_way = connection->uid;
+                cache_let_go(cache, connection, DEPARTURE_LIMIT);
+        } else if (binding) {
+                cache->gave_way = account_of_binding(binding)->uid;
+                binding_drop(cache, binding);
+                cache->counts.bindings_let_go++;
+        }
+        return connection || binding;
+}
+
+/* Labels belong to nobody where users share; their account has nothing else. */
+static bool has_entries(const struct account *account) {
+        return account_held(account, ACCOUNT_CONNECTIONS) > 0 || deadline_set_first(&account->bindings);
+}
+
+/* Evict one for USER (NULL: for the limit itself), who is to hold N more of KIND: of who then holds most, or, where that is all
+ * lent, of the other one of the two, but not below its share. Returns false if none is to go: lent connections come to an end
+ * soon, and until then the limit is exceeded by no more than the share of the user. */
+static bool evict_one(struct cache *cache, enum account_kind kind, uint64_t limit, struct account *user,
+        uint64_t n, bool (*evict)(struct cache *cache, const struct account *account)) {
+        struct account *most = accounts_most(&cache->accounts, kind), *first = most, *second = user;
+
+        if (!most)
+                return false;
+        if (user && account_held(user, kind) + n >= account_held(most, kind)) {
+                first = user;
+                second = account_held(most, kind) > account_held(user, kind) ? most : user;
+        }
+        if (evict(cache, first))
+                return true;
+        if (!user || (first == most && !has_entries(most)))
+                return evict(cache, NULL);
+        return second != first && !account_is_modest(&cache->accounts, second, kind, limit) &&
+                evict(cache, second);
+}
+
+/* Let connections go until a user, or NULL for nobody, may have N more. */
+static void make_room_for_connections(struct cache *cache, struct account *user, uint64_t n) {
+        uint64_t limit = cache->limits.connections;
+
+        while (limit > 0 && cache->counts.connections + cache->counts.lent + n > limit)
+                if (!evict_one(cache, ACCOUNT_CONNECTIONS, limit, user, n, evict_connection))
                         break;
 }
 
 /* Let entries go until N more bytes fit. */
-static void make_room(struct cache *cache, uint64_t n) {
-        while (cache->limits.bytes > 0 && cache->counts.bytes + n > cache->limits.bytes) {
-                struct binding *binding = binding_of(deadlines_first(&cache->binding_deadlines));
-                struct connection *connection =
-                        first_parked(cache, binding ? binding->deadline.at_us : USEC_INFINITY);
+static void make_room(struct cache *cache, struct account *user, uint64_t n) {
+        uint64_t limit = cache->limits.bytes;
 
-                if (connection) {
-                        cache_let_go(cache, connection, DEPARTURE_LIMIT);
-                } else if (binding) {
-                        binding_drop(cache, binding);
-                        cache->counts.bindings_let_go++;
-                } else
+        while (limit > 0 && cache->counts.bytes + n > limit)
+                if (!evict_one(cache, ACCOUNT_BYTES, limit, user, n, evict_entry))
                         break;
-        }
 }
 
 void cache_set_limits(struct cache *cache, const struct cache_limits *limits) {
         cache->limits = *limits;
-        make_room_for_connections(cache, 0);
-        make_room(cache, 0);
+        make_room_for_connections(cache, NULL, 0);
+        make_room(cache, NULL, 0);
 }
 
 const struct cache_counts *cache_counts(const struct cache *cache) {
         return &cache->counts;
 }
 
+struct accounts *cache_accounts(struct cache *cache) {
+        return &cache->accounts;
+}
+
+uid_t cache_gave_way(const struct cache *cache) {
+        return cache->gave_way;
+}
+
+/* A socket is saved again that a connection has already. Nothing is to be sent on it any more, whatever becomes of the one who
+ * saves: who is told "no" still has it. */
+static int replace(struct cache *cache, const struct connection_details *details) {
+        struct connection *former = details->cookie != 0 ? socket_find(cache, details->cookie) : NULL;
+
+        if (!former)
+                return 0;
+        if (former->uid != details->saved_by)
+                return -EEXIST;
+
+        if (former->state == CONNECTION_PARKED) {
+                cache_let_go(cache, former, DEPARTURE_REPLACED);
+        } else {
+                socket_forget(cache, former);
+                former->departure = DEPARTURE_REPLACED; /* should it come back */
+        }
+        return 0;
+}
+
 int cache_save_endpoint(
         struct cache *cache, const struct connection_details *details, struct connection **ret) {
-        make_room_for_connections(cache, 1);
-        make_room(cache,
-                connection_bytes(details->property.size, details->farewell.size) +
-                        label_bytes(details->endpoint.size));
+        struct account *account;
+        int r;
 
-        return connection_new(cache, details, ret);
+        r = accounts_hold(&cache->accounts, details->saved_by, &account);
+        if (r < 0)
+                return r;
+
+        r = replace(cache, details);
+        if (r >= 0) {
+                make_room_for_connections(cache, account, 1);
+                make_room(cache, account,
+                        connection_bytes(details->property.size, details->farewell.size) +
+                                label_bytes(details->endpoint.size));
+                r = connection_new(cache, account, details, ret);
+        }
+        account_release(&cache->accounts, account);
+        return r;
 }
 
 /* A destination at its own limit gives up the binding nearest to its end. */
@@ -160,28 +250,38 @@ static void make_room_at(struct cache *cache, struct label *destination) {
         cache->counts.bindings_let_go++;
 }
 
-int cache_save_destination(struct cache *cache, const struct binding_details *details) {
+static int save_binding(
+        struct cache *cache, struct account *account, const struct binding_details *details) {
         struct label *destination;
+        struct binding *binding;
 
         destination = label_find(cache, &cache->destinations, details->scope, details->destination);
-        if (destination) {
-                struct binding *binding =
-                        binding_find(cache, destination, details->endpoint, details->property);
-
-                if (binding) {
-                        cache->endpoints.recent = binding->endpoint;
-                        return deadlines_set(&cache->binding_deadlines, &binding->deadline, details->ttl_us,
-                                details->deadline_us);
-                }
-
-                make_room_at(cache, destination);
+        binding =
+                destination ? binding_find(cache, destination, details->endpoint, details->property) : NULL;
+        if (binding) {
+                cache->endpoints.recent = binding->endpoint;
+                return binding_renew(cache, binding, account, details->ttl_us, details->deadline_us);
         }
 
-        make_room(cache,
+        if (destination)
+                make_room_at(cache, destination);
+        make_room(cache, account,
                 binding_bytes(details->property.size) + label_bytes(details->destination.size) +
                         label_bytes(details->endpoint.size));
+        return binding_new(cache, account, details);
+}
 
-        return binding_new(cache, details);
+int cache_save_destination(struct cache *cache, const struct binding_details *details) {
+        struct account *account;
+        int r;
+
+        r = accounts_hold(&cache->accounts, details->saved_by, &account);
+        if (r < 0)
+                return r;
+
+        r = save_binding(cache, account, details);
+        account_release(&cache->accounts, account);
+        return r;
 }
 
 /* Lend the first connection of an endpoint that has not ended. */
@@ -197,6 +297,8 @@ static struct connection *lend(struct cache *cache, struct label *endpoint, uint
                 connection_unpark(cache, connection);
                 if (connection->deadline.at_us > now_us) {
                         deadline_prefetch(&connection->deadline);
+                        if (connection->has_socket)
+                                table_prefetch(&cache->sockets, &connection->by_socket);
                         __builtin_prefetch(connection->bytes);
                         connection->state = CONNECTION_LENT;
                         cache->counts.lent++;
@@ -259,7 +361,9 @@ void cache_take_back(struct cache *cache, struct connection *connection, uint64_
         assert(connection->state == CONNECTION_LENT);
 
         cache->counts.lent--;
-        if (connection->deadline.at_us <= now_us)
+        if (connection->departure == DEPARTURE_REPLACED)
+                depart(cache, connection, DEPARTURE_REPLACED);
+        else if (connection->deadline.at_us <= now_us)
                 depart(cache, connection, DEPARTURE_EXPIRED);
         else if (!connection->deadline.queue)
                 depart(cache, connection, DEPARTURE_LIMIT); /* its turn came while it was away */
@@ -276,7 +380,7 @@ void cache_remove(struct cache *cache, struct connection *connection) {
 
 bool cache_expire(struct cache *cache, uint64_t now_us, unsigned budget) {
         for (; budget > 0; budget--) {
-                struct connection *connection = first_parked(cache, now_us);
+                struct connection *connection = first_parked(cache, NULL, now_us);
 
                 if (!connection)
                         break;
@@ -284,7 +388,7 @@ bool cache_expire(struct cache *cache, uint64_t now_us, unsigned budget) {
         }
 
         for (; budget > 0; budget--) {
-                struct binding *binding = binding_of(deadlines_first(&cache->binding_deadlines));
+                struct binding *binding = binding_of(deadlines_first(&cache->accounts.bindings));
 
                 if (!binding || binding->deadline.at_us > now_us)
                         break;
@@ -303,8 +407,8 @@ struct connection *cache_next_departed(struct cache *cache) {
 }
 
 uint64_t cache_next_deadline(const struct cache *cache) {
-        const struct deadline *connection = deadlines_first(&cache->connection_deadlines);
-        const struct deadline *binding = deadlines_first(&cache->binding_deadlines);
+        const struct deadline *connection = deadlines_first(&cache->accounts.connections);
+        const struct deadline *binding = deadlines_first(&cache->accounts.bindings);
 
         return MIN(connection ? connection->at_us : USEC_INFINITY, binding ? binding->at_us : USEC_INFINITY);
 }

@@ -16,6 +16,7 @@
  * descriptor closes it when the connection has departed (cache_next_departed()). */
 
 struct cache;
+struct accounts;
 
 /* If a destination has more bindings, the one that expires first is evicted: a lookup walks all of them. */
 #define CACHE_DESTINATION_BINDINGS_MAX 1024
@@ -31,12 +32,21 @@ void cache_set_limits(struct cache *cache, const struct cache_limits *limits);
 
 const struct cache_counts *cache_counts(const struct cache *cache);
 
-/* Save a connection as the last one of its endpoint. At a limit, others depart. Returns -ENOMEM; then nothing has changed and
- * the descriptor is still the caller's. */
+/* Return the accounts of the users, for what the rooms above hold of the same users. */
+struct accounts *cache_accounts(struct cache *cache);
+
+/* Return who gave way when an entry was last evicted at a limit. */
+uid_t cache_gave_way(const struct cache *cache);
+
+/* Save a connection as the last one of its endpoint. At a limit the user who holds most gives way, with what expires first of
+ * it; that may be the user who saves. A socket is parked once: saved again by the same user it replaces the former
+ * connection, which departs. Returns -EEXIST if another user has parked it, -ENOMEM; then nothing has changed but that the
+ * former connection may have departed, and the descriptor is still the caller's. */
 int cache_save_endpoint(
         struct cache *cache, const struct connection_details *details, struct connection **ret);
 
-/* Bind a destination to an endpoint, or renew a binding with the same properties. Returns -ENOMEM. */
+/* Bind a destination to an endpoint, or renew a binding with the same properties. It is on the account of who saved it last.
+ * Returns -ENOMEM. */
 int cache_save_destination(struct cache *cache, const struct binding_details *details);
 
 /* Lend the first connection of an endpoint that has not expired at NOW µs, NULL if there is none. */

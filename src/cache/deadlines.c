@@ -7,116 +7,85 @@
 
 #include "base/cleanup.h"
 
-struct deadline_queue {
-        struct table_entry by_ttl;
+/* What tells queues apart; hashed as bytes, so there are none between the members. */
+struct queue_key {
+        struct deadline_set *set;
         uint64_t ttl_us;
-        size_t position; /* in the heap, while not empty */
+};
+
+_Static_assert(sizeof(struct queue_key) == sizeof(void *) + sizeof(uint64_t), "no padding");
+
+struct deadline_queue {
+        struct table_entry by_key;
+        struct queue_key key;
+        struct heap_item by_first; /* in the heap of its set */
         TAILQ_HEAD(deadline_entries, deadline) entries;
 };
 
-static uint64_t first_end(const struct deadline_queue *queue) {
-        return TAILQ_FIRST(&queue->entries)->at_us;
+/* The key of what has no entry: it is behind all that have one. */
+#define KEY_NONE UINT64_MAX
+
+static uint64_t key_of(const struct deadline *deadline) {
+        return deadline ? MIN(deadline->at_us, KEY_NONE - 1) : KEY_NONE;
 }
 
-static void heap_put(struct deadlines *deadlines, size_t position, struct deadline_queue *queue) {
-        deadlines->heap[position] = queue;
-        queue->position = position;
+static struct deadline_queue *queue_of(struct heap_item *item) {
+        return item ? CONTAINER_OF(item, struct deadline_queue, by_first) : NULL;
 }
 
-static void heap_up(struct deadlines *deadlines, struct deadline_queue *queue) {
-        size_t position = queue->position;
-
-        while (position > 0) {
-                size_t parent = (position - 1) / 2;
-
-                if (first_end(deadlines->heap[parent]) <= first_end(queue))
-                        break;
-                heap_put(deadlines, position, deadlines->heap[parent]);
-                position = parent;
-        }
-        heap_put(deadlines, position, queue);
+static struct deadline_set *set_of(struct heap_item *item) {
+        return item ? CONTAINER_OF(item, struct deadline_set, by_first) : NULL;
 }
 
-static void heap_down(struct deadlines *deadlines, struct deadline_queue *queue) {
-        size_t position = queue->position;
+static void queue_free(struct deadline_queue *queue) {
+        struct deadline_set *set = queue->key.set;
 
-        for (;;) {
-                size_t child = 2 * position + 1;
-
-                if (child >= deadlines->n_heap)
-                        break;
-                if (child + 1 < deadlines->n_heap &&
-                        first_end(deadlines->heap[child + 1]) < first_end(deadlines->heap[child]))
-                        child++;
-                if (first_end(queue) <= first_end(deadlines->heap[child]))
-                        break;
-                heap_put(deadlines, position, deadlines->heap[child]);
-                position = child;
-        }
-        heap_put(deadlines, position, queue);
-}
-
-static void queue_free(struct deadlines *deadlines, struct deadline_queue *queue) {
-        table_remove(&deadlines->queues, &queue->by_ttl);
+        table_remove(&set->all->queues, &queue->by_key);
+        heap_remove(&set->queues, &queue->by_first);
         free(queue);
 }
 
-/* A queue has become empty. The one used last is kept for the next entry, which likely has the same time to live. */
-static void queue_idle(struct deadlines *deadlines, struct deadline_queue *queue) {
-        struct deadline_queue *last = deadlines->heap[--deadlines->n_heap];
-
-        if (last != queue) {
-                heap_put(deadlines, queue->position, last);
-                heap_up(deadlines, last);
-                heap_down(deadlines, last);
-        }
-
-        if (queue != deadlines->recent)
-                queue_free(deadlines, queue);
-}
-
 static bool queue_matches(const struct table_entry *entry, const void *key) {
-        return CONTAINER_OF(entry, struct deadline_queue, by_ttl)->ttl_us == *(const uint64_t *) key;
+        const struct deadline_queue *queue = CONTAINER_OF(entry, struct deadline_queue, by_key);
+        const struct queue_key *k = key;
+
+        return queue->key.set == k->set && queue->key.ttl_us == k->ttl_us;
 }
 
-/* The queue for a time to live, with a place in the heap reserved for it. */
-static int queue_get(struct deadlines *deadlines, uint64_t ttl_us, struct deadline_queue **ret) {
-        struct deadline_queue *queue, *recent = deadlines->recent;
+/* The queue for a time to live. */
+static int queue_get(struct deadline_set *set, uint64_t ttl_us, struct deadline_queue **ret) {
+        const struct queue_key key = { set, ttl_us };
+        struct deadline_queue *queue, *recent = set->recent;
         struct table_entry *entry;
         uint64_t hash;
+        int r;
 
-        if (recent && recent->ttl_us == ttl_us) {
+        if (recent && recent->key.ttl_us == ttl_us) {
                 *ret = recent;
                 return 0;
         }
 
-        hash = siphash13(deadlines->key, (struct slice){ (const char *) &ttl_us, sizeof(ttl_us) });
-        entry = table_find(&deadlines->queues, hash, queue_matches, &ttl_us);
+        hash = siphash13(set->all->key, (struct slice){ (const char *) &key, sizeof(key) });
+        entry = table_find(&set->all->queues, hash, queue_matches, &key);
         if (entry) {
-                queue = CONTAINER_OF(entry, struct deadline_queue, by_ttl);
+                queue = CONTAINER_OF(entry, struct deadline_queue, by_key);
         } else {
-                if (deadlines->queues.n_entries >= deadlines->heap_size) {
-                        size_t size = deadlines->heap_size > 0 ? deadlines->heap_size * 2 : 16;
-                        struct deadline_queue **heap;
-
-                        heap = reallocarray(deadlines->heap, size, sizeof(*heap));
-                        if (!heap)
-                                return -ENOMEM;
-                        deadlines->heap = heap;
-                        deadlines->heap_size = size;
-                }
+                r = heap_reserve(&set->queues, set->queues.n + 1);
+                if (r < 0)
+                        return r;
 
                 queue = malloc(sizeof(*queue));
                 if (!queue)
                         return -ENOMEM;
-                queue->ttl_us = ttl_us;
+                queue->key = key;
                 TAILQ_INIT(&queue->entries);
-                table_add(&deadlines->queues, &queue->by_ttl, hash);
+                table_add(&set->all->queues, &queue->by_key, hash);
+                heap_add(&set->queues, &queue->by_first, KEY_NONE);
         }
 
-        deadlines->recent = queue;
+        set->recent = queue;
         if (recent && TAILQ_EMPTY(&recent->entries))
-                queue_free(deadlines, recent);
+                queue_free(recent);
 
         *ret = queue;
         return 0;
@@ -128,27 +97,50 @@ int deadlines_init(struct deadlines *deadlines, const struct siphash_key *key) {
 }
 
 void deadlines_deinit(struct deadlines *deadlines) {
-        assert(deadlines->n_heap == 0);
-
-        if (deadlines->recent)
-                queue_free(deadlines, deadlines->recent);
+        heap_deinit(&deadlines->sets);
         table_deinit(&deadlines->queues);
-        free(deadlines->heap);
 }
 
-int deadlines_set(struct deadlines *deadlines, struct deadline *deadline, uint64_t ttl_us, uint64_t at_us) {
+int deadline_set_init(struct deadline_set *set, struct deadlines *deadlines) {
+        int r;
+
+        r = heap_reserve(&deadlines->sets, deadlines->sets.n + 1);
+        if (r < 0)
+                return r;
+
+        *set = (struct deadline_set){ .all = deadlines };
+        heap_add(&deadlines->sets, &set->by_first, KEY_NONE);
+        return 0;
+}
+
+void deadline_set_deinit(struct deadline_set *set) {
+        if (set->recent)
+                queue_free(set->recent);
+        heap_deinit(&set->queues);
+        heap_remove(&set->all->sets, &set->by_first);
+}
+
+/* A queue has another first entry, or none any more. */
+static void note_first(struct deadline_queue *queue) {
+        struct deadline_set *set = queue->key.set;
+        uint64_t key;
+
+        heap_set(&set->queues, &queue->by_first, key_of(TAILQ_FIRST(&queue->entries)));
+        key = heap_first(&set->queues)->key;
+        if (key != set->by_first.key)
+                heap_set(&set->all->sets, &set->by_first, key);
+}
+
+int deadlines_add(struct deadline_set *set, struct deadline *deadline, uint64_t ttl_us, uint64_t at_us) {
         struct deadline_queue *queue;
         struct deadline *before;
         int r;
 
-        r = queue_get(deadlines, ttl_us, &queue);
+        r = queue_get(set, ttl_us, &queue);
         if (r < 0)
                 return r;
 
-        deadlines_remove(deadlines, deadline);
-
-        if (TAILQ_EMPTY(&queue->entries))
-                queue->position = deadlines->n_heap++;
+        deadlines_remove(deadline);
 
         deadline->queue = queue;
         deadline->at_us = at_us;
@@ -156,17 +148,17 @@ int deadlines_set(struct deadlines *deadlines, struct deadline *deadline, uint64
         TAILQ_FOREACH_REVERSE (before, &queue->entries, deadline_entries, siblings)
                 if (before->at_us <= at_us)
                         break;
-        if (before)
+        if (before) {
                 TAILQ_INSERT_AFTER(&queue->entries, before, deadline, siblings);
-        else
-                TAILQ_INSERT_HEAD(&queue->entries, deadline, siblings);
+                return 0;
+        }
 
-        if (!before)
-                heap_up(deadlines, queue);
+        TAILQ_INSERT_HEAD(&queue->entries, deadline, siblings);
+        note_first(queue);
         return 0;
 }
 
-void deadlines_remove(struct deadlines *deadlines, struct deadline *deadline) {
+void deadlines_remove(struct deadline *deadline) {
         struct deadline_queue *queue = deadline->queue;
         bool was_first;
 
@@ -176,17 +168,31 @@ void deadlines_remove(struct deadlines *deadlines, struct deadline *deadline) {
         was_first = TAILQ_FIRST(&queue->entries) == deadline;
         TAILQ_REMOVE(&queue->entries, deadline, siblings);
         deadline->queue = NULL;
+        if (!was_first)
+                return;
 
-        if (TAILQ_EMPTY(&queue->entries))
-                queue_idle(deadlines, queue);
-        else if (was_first)
-                heap_down(deadlines, queue);
+        note_first(queue);
+        /* The one used last is kept for the next entry, which likely has the same time to live. */
+        if (TAILQ_EMPTY(&queue->entries) && queue != queue->key.set->recent)
+                queue_free(queue);
+}
+
+struct deadline *deadline_set_first(const struct deadline_set *set) {
+        const struct deadline_queue *queue = queue_of(heap_first(&set->queues));
+
+        return queue ? TAILQ_FIRST(&queue->entries) : NULL;
 }
 
 struct deadline *deadlines_first(const struct deadlines *deadlines) {
-        return deadlines->n_heap > 0 ? TAILQ_FIRST(&deadlines->heap[0]->entries) : NULL;
+        const struct deadline_set *set = set_of(heap_first(&deadlines->sets));
+
+        return set ? deadline_set_first(set) : NULL;
 }
 
 uint64_t deadline_ttl(const struct deadline *deadline) {
-        return deadline->queue->ttl_us;
+        return deadline->queue->key.ttl_us;
+}
+
+struct deadline_set *deadline_set_of(const struct deadline *deadline) {
+        return deadline->queue->key.set;
 }

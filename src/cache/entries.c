@@ -68,6 +68,33 @@ struct binding *binding_find(const struct cache *cache, const struct label *dest
         return NULL;
 }
 
+/* All copies of a socket have one cookie. The kernel counts them up, and whoever makes many sockets can choose among them: what
+ * they come to here is a secret. Different ones stay different, so that this is all that is kept of them. */
+static uint64_t socket_hash(const struct cache *cache, uint64_t cookie) {
+        uint64_t hash = (cookie ^ cache->key.k0) * (cache->key.k1 | 1);
+
+        return hash ^ hash >> 32;
+}
+
+static bool socket_matches(_unused_ const struct table_entry *entry, _unused_ const void *key) {
+        return true;
+}
+
+struct connection *socket_find(const struct cache *cache, uint64_t cookie) {
+        struct table_entry *entry;
+
+        entry = table_find(&cache->sockets, socket_hash(cache, cookie), socket_matches, NULL);
+        return entry ? CONTAINER_OF(entry, struct connection, by_socket) : NULL;
+}
+
+void socket_forget(struct cache *cache, struct connection *connection) {
+        if (!connection->has_socket)
+                return;
+
+        table_remove(&cache->sockets, &connection->by_socket);
+        connection->has_socket = false;
+}
+
 static char *put_string(char *to, struct slice bytes) {
         if (bytes.size > 0)
                 to = mempcpy(to, bytes.data, bytes.size);
@@ -79,11 +106,19 @@ static char *put_string(char *to, struct slice bytes) {
 static int label_hold(struct cache *cache, struct labels *labels, struct scope scope, struct slice text,
         struct label **ret) {
         struct label *label = label_find(cache, labels, scope, text);
+        struct account *account;
+        int r;
 
         if (!label) {
+                r = accounts_hold(&cache->accounts, scope.uid, &account);
+                if (r < 0)
+                        return r;
+
                 label = malloc(sizeof(*label) + text.size + 1);
-                if (!label)
+                if (!label) {
+                        account_release(&cache->accounts, account);
                         return -ENOMEM;
+                }
 
                 if (labels == &cache->endpoints)
                         TAILQ_INIT(&label->connections);
@@ -95,6 +130,8 @@ static int label_hold(struct cache *cache, struct labels *labels, struct scope s
                 put_string(label->text, text);
                 table_add(&labels->table, &label->by_text, label_hash(cache, scope, text));
                 cache->counts.bytes += label_bytes(text.size);
+                account_charge(&cache->accounts, account, ACCOUNT_BYTES, label_bytes(text.size));
+                account_release(&cache->accounts, account);
         }
 
         label->n_holders++;
@@ -111,6 +148,8 @@ static void label_release(struct cache *cache, struct labels *labels, struct lab
                 labels->recent = NULL;
         table_remove(&labels->table, &label->by_text);
         cache->counts.bytes -= label_bytes(label->size);
+        account_discharge(&cache->accounts, accounts_find(&cache->accounts, label->scope.uid), ACCOUNT_BYTES,
+                label_bytes(label->size));
         free(label);
 }
 
@@ -145,8 +184,15 @@ void connection_unpark(struct cache *cache, struct connection *connection) {
 }
 
 void connection_forget(struct cache *cache, struct connection *connection) {
-        deadlines_remove(&cache->connection_deadlines, &connection->deadline);
-        cache->counts.bytes -= connection_bytes(connection->property_size, connection->farewell_size);
+        uint64_t bytes = connection_bytes(connection->property_size, connection->farewell_size);
+        struct account *account = accounts_find(&cache->accounts, connection->uid);
+
+        socket_forget(cache, connection);
+        deadlines_remove(&connection->deadline);
+        cache->counts.bytes -= bytes;
+        /* The second one may free it: it holds a connection until then. */
+        account_discharge(&cache->accounts, account, ACCOUNT_BYTES, bytes);
+        account_discharge(&cache->accounts, account, ACCOUNT_CONNECTIONS, 1);
         label_release(cache, &cache->endpoints, STEAL(connection->endpoint));
         connection->state = CONNECTION_DEPARTED;
 }
@@ -160,7 +206,9 @@ static uint64_t take_id(struct cache *cache, uint64_t id) {
         return id;
 }
 
-int connection_new(struct cache *cache, const struct connection_details *details, struct connection **ret) {
+int connection_new(struct cache *cache, struct account *account, const struct connection_details *details,
+        struct connection **ret) {
+        uint64_t bytes = connection_bytes(details->property.size, details->farewell.size);
         _cleanup_(freep) struct connection *connection = NULL;
         int r;
 
@@ -180,21 +228,28 @@ int connection_new(struct cache *cache, const struct connection_details *details
         if (r < 0)
                 return r;
 
-        r = deadlines_set(
-                &cache->connection_deadlines, &connection->deadline, details->ttl_us, details->deadline_us);
+        r = deadlines_add(
+                &account->connections, &connection->deadline, details->ttl_us, details->deadline_us);
         if (r < 0) {
                 label_release(cache, &cache->endpoints, connection->endpoint);
                 return r;
         }
 
         connection->id = take_id(cache, details->id);
-        cache->counts.bytes += connection_bytes(details->property.size, details->farewell.size);
+        if (details->cookie != 0) {
+                table_add(&cache->sockets, &connection->by_socket, socket_hash(cache, details->cookie));
+                connection->has_socket = true;
+        }
+        cache->counts.bytes += bytes;
+        account_charge(&cache->accounts, account, ACCOUNT_BYTES, bytes);
+        account_charge(&cache->accounts, account, ACCOUNT_CONNECTIONS, 1);
         connection_park(cache, connection);
         *ret = STEAL(connection);
         return 0;
 }
 
-int binding_new(struct cache *cache, const struct binding_details *details) {
+int binding_new(struct cache *cache, struct account *account, const struct binding_details *details) {
+        uint64_t bytes = binding_bytes(details->property.size);
         _cleanup_(freep) struct binding *binding = NULL;
         struct binding *before;
         int r;
@@ -218,8 +273,7 @@ int binding_new(struct cache *cache, const struct binding_details *details) {
         if (r < 0)
                 goto no_destination;
 
-        r = deadlines_set(
-                &cache->binding_deadlines, &binding->deadline, details->ttl_us, details->deadline_us);
+        r = deadlines_add(&account->bindings, &binding->deadline, details->ttl_us, details->deadline_us);
         if (r < 0)
                 goto no_deadline;
 
@@ -233,7 +287,8 @@ int binding_new(struct cache *cache, const struct binding_details *details) {
         else
                 TAILQ_INSERT_HEAD(&binding->destination->bindings, binding, siblings);
 
-        cache->counts.bytes += binding_bytes(details->property.size);
+        cache->counts.bytes += bytes;
+        account_charge(&cache->accounts, account, ACCOUNT_BYTES, bytes);
         cache->counts.bindings++;
         cache->counts.destinations = cache->destinations.table.n_entries;
         STEAL(binding);
@@ -246,13 +301,32 @@ no_destination:
         return r;
 }
 
+int binding_renew(struct cache *cache, struct binding *binding, struct account *account, uint64_t ttl_us,
+        uint64_t deadline_us) {
+        struct account *before = account_of_binding(binding);
+        int r;
+
+        r = deadlines_add(&account->bindings, &binding->deadline, ttl_us, deadline_us);
+        if (r >= 0 && before != account) {
+                uint64_t bytes = binding_bytes(binding->property_size);
+
+                account_charge(&cache->accounts, account, ACCOUNT_BYTES, bytes);
+                account_discharge(&cache->accounts, before, ACCOUNT_BYTES, bytes);
+        }
+        return r;
+}
+
 void binding_drop(struct cache *cache, struct binding *binding) {
-        deadlines_remove(&cache->binding_deadlines, &binding->deadline);
+        struct account *account = account_of_binding(binding);
+        uint64_t bytes = binding_bytes(binding->property_size);
+
+        deadlines_remove(&binding->deadline);
         TAILQ_REMOVE(&binding->destination->bindings, binding, siblings);
         label_release(cache, &cache->destinations, binding->destination);
         label_release(cache, &cache->endpoints, binding->endpoint);
-        cache->counts.bytes -= binding_bytes(binding->property_size);
+        cache->counts.bytes -= bytes;
         cache->counts.bindings--;
         cache->counts.destinations = cache->destinations.table.n_entries;
+        account_discharge(&cache->accounts, account, ACCOUNT_BYTES, bytes);
         free(binding);
 }

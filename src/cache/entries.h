@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/cleanup.h"
+#include "cache/accounts.h"
 #include "cache/records.h"
 #include "cache/siphash.h"
 #include "cache/table.h"
@@ -21,10 +22,11 @@ struct cache {
         struct cache_counts counts;
         struct labels endpoints;
         struct labels destinations;
-        struct deadlines connection_deadlines;
-        struct deadlines binding_deadlines;
+        struct table sockets; /* connections whose socket is known */
+        struct accounts accounts;
         struct connection_list departed;
         uint64_t last_id;
+        uid_t gave_way; /* the last one at a limit */
 };
 
 /* Memory that an entry takes, in bytes. */
@@ -38,11 +40,22 @@ struct label *label_find(
 struct binding *binding_find(const struct cache *cache, const struct label *destination,
         struct slice endpoint, struct slice property);
 
-/* Make a connection of an endpoint, at its place by age. Returns -ENOMEM. */
-int connection_new(struct cache *cache, const struct connection_details *details, struct connection **ret);
+/* Return the connection with this socket, NULL if there is none. */
+struct connection *socket_find(const struct cache *cache, uint64_t cookie);
 
-/* Make a binding of a destination, at its place by age. Returns -ENOMEM. */
-int binding_new(struct cache *cache, const struct binding_details *details);
+/* A connection does not have its socket for itself any more. */
+void socket_forget(struct cache *cache, struct connection *connection);
+
+/* Make a connection of an endpoint, at its place by age, on this account. Returns -ENOMEM. */
+int connection_new(struct cache *cache, struct account *account, const struct connection_details *details,
+        struct connection **ret);
+
+/* Make a binding of a destination, at its place by age, on this account. Returns -ENOMEM. */
+int binding_new(struct cache *cache, struct account *account, const struct binding_details *details);
+
+/* Give a binding a new deadline, on this account. Returns -ENOMEM. */
+int binding_renew(struct cache *cache, struct binding *binding, struct account *account, uint64_t ttl_us,
+        uint64_t deadline_us);
 void binding_drop(struct cache *cache, struct binding *binding);
 
 /* Put a connection among those that can be found, or take it out of them. */
@@ -58,6 +71,10 @@ static inline struct label *label_of(struct table_entry *entry) {
 
 static inline struct connection *connection_of(struct deadline *deadline) {
         return deadline ? CONTAINER_OF(deadline, struct connection, deadline) : NULL;
+}
+
+static inline struct account *account_of_binding(const struct binding *binding) {
+        return CONTAINER_OF(deadline_set_of(&binding->deadline), struct account, bindings);
 }
 
 static inline struct binding *binding_of(struct deadline *deadline) {

@@ -25,6 +25,7 @@ enum departure {
         DEPARTURE_EXPIRED,
         DEPARTURE_LIMIT,
         DEPARTURE_FLUSHED,
+        DEPARTURE_REPLACED, /* its socket was saved again: the descriptor is a copy of one that is parked */
         DEPARTURE_OUTDATED, /* of an epoch that is over */
         _DEPARTURE_MAX,
 };
@@ -33,16 +34,18 @@ enum departure {
 struct connection {
         TAILQ_ENTRY(connection) siblings; /* of its endpoint, or of the departed; later the owner's */
         struct deadline deadline;
-        struct label *endpoint; /* NULL once it is out of the cache */
-        uint64_t id;            /* grows with every connection saved */
-        int fd;                 /* the owner's */
-        uid_t uid;              /* who saved it */
+        struct label *endpoint;       /* NULL once it is out of the cache */
+        struct table_entry by_socket; /* where the socket is known */
+        uint64_t id;                  /* grows with every connection saved */
+        int fd;                       /* the owner's */
+        uid_t uid;                    /* who saved it, and whose account it is on */
         uint32_t property_size;
         uint32_t farewell_size;
         uint8_t state;      /* enum connection_state */
         uint8_t departure;  /* enum departure */
         uint8_t owner_bits; /* the owner's */
-        char bytes[];       /* property NUL farewell NUL */
+        bool has_socket;
+        char bytes[]; /* property NUL farewell NUL */
 };
 
 TAILQ_HEAD(connection_list, connection);
@@ -89,7 +92,8 @@ struct label {
 struct connection_details {
         uint64_t id;        /* 0 for a new connection, otherwise its id in the process before */
         struct scope scope; /* part of the identity of its endpoint */
-        uid_t saved_by;     /* for people to see */
+        uid_t saved_by;     /* on whose account it is */
+        uint64_t cookie;    /* identifies the socket (SO_COOKIE); 0 where it is not known */
         struct slice endpoint;
         struct slice property;
         struct slice farewell;
@@ -101,6 +105,7 @@ struct connection_details {
 struct binding_details {
         uint64_t id;
         struct scope scope;
+        uid_t saved_by;
         struct slice destination;
         struct slice property;
         struct slice endpoint;

@@ -118,6 +118,10 @@ void table_remove(struct table *table, struct table_entry *entry) {
         }
 }
 
+void table_prefetch(const struct table *table, const struct table_entry *entry) {
+        __builtin_prefetch(bucket_at(table, bucket_of(table, entry->hash)), 1);
+}
+
 struct table_entry *table_bucket(const struct table *table, uint64_t bucket) {
         return *bucket_at(table, bucket);
 }

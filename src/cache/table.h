@@ -41,6 +41,9 @@ void table_add(struct table *table, struct table_entry *entry, uint64_t hash);
 /* Remove an entry that is in the table. */
 void table_remove(struct table *table, struct table_entry *entry);
 
+/* An entry will soon be removed: load its bucket, which may not have been touched for long, into the processor's cache. */
+void table_prefetch(const struct table *table, const struct table_entry *entry);
+
 /* Return the first entry of a bucket, to walk the table in parts: buckets have the numbers 0 to n_buckets - 1, and when the
  * table grows, an entry moves only to a bucket with a higher number. */
 struct table_entry *table_bucket(const struct table *table, uint64_t bucket);

@@ -5,6 +5,10 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262 /* as in glibc from 2.32 on */
+#endif
+
 /* None of these options takes the lock of the socket, which whoever else holds it may keep. */
 
 static int get(int fd, int option) {

@@ -11,7 +11,7 @@ struct descriptors {
         uint64_t known[DESCRIPTORS_KNOWN];
 };
 
-/* Get the number that identifies a socket, and all copies of it, during this boot (SO_COOKIE). Returns -ENOTSOCK, or another
+/* Get the number that identifies a socket, and all copies of it, during this boot (SO_COOKIE); it is never 0. Returns -ENOTSOCK, or another
  * negative errno. */
 int descriptor_identify(int fd, uint64_t *ret);
 

@@ -16,8 +16,9 @@
 #include "base/clock.h"
 #include "custody/worker.h"
 
-/* How long a few descriptors wait for more to make a batch. */
-#define GATHER_US (UINT64_C(10) * USEC_PER_MSEC)
+/* How long a few descriptors wait for more to make a batch. A copy of what an agent has can wait longer: nobody notices. */
+#define GATHER_US      (UINT64_C(10) * USEC_PER_MSEC)
+#define GATHER_COPY_US (UINT64_C(100) * USEC_PER_MSEC)
 
 /* Workers that have nothing to do are kept up to this number. */
 #define IDLE_MAX 2
@@ -35,6 +36,7 @@
 struct entry {
         int fd;
         uint8_t kind;                  /* enum task_kind */
+        bool is_copy;                  /* somebody else has it, too */
         struct connection *connection; /* with a farewell, or NULL */
 };
 
@@ -75,6 +77,7 @@ struct disposal {
         uint64_t progress;
         uint64_t gathering_until_us;
         bool is_urgent;
+        bool lacks_worker;
         /* Processes. */
         int spawning[2], working[2]; /* our end first */
         pid_t spawner;
@@ -105,8 +108,8 @@ static int start_spawner(struct disposal *disposal) {
         return 0;
 }
 
-static void say_word(int channel, int word) {
-        (void) send(channel, &word, sizeof(word), MSG_DONTWAIT | MSG_NOSIGNAL);
+static bool say_word(int channel, int word) {
+        return send(channel, &word, sizeof(word), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(word);
 }
 
 static struct queue_list *bucket_of(struct disposal *disposal, uid_t uid) {
@@ -228,10 +231,14 @@ static void told(struct disposal *disposal, struct connection *connection, const
         connection_free(connection);
 }
 
-static void add_turn(struct disposal *disposal, struct queue *queue) {
-        TAILQ_INSERT_TAIL(&disposal->by_turn, queue, by_turn);
-        if (disposal->gathering_until_us == USEC_INFINITY)
-                disposal->gathering_until_us = usec_add(loop_now(disposal->loop), GATHER_US);
+/* The time for what is looked at each round and comes to some milliseconds: this clock costs a tenth of the others. */
+static uint64_t coarse_now(void) {
+        return clock_now(CLOCK_MONOTONIC_COARSE);
+}
+
+/* Have a batch started in a while, unless it is earlier already. */
+static void gather(struct disposal *disposal, uint64_t while_us) {
+        disposal->gathering_until_us = MIN(disposal->gathering_until_us, usec_add(coarse_now(), while_us));
 }
 
 /* A batch is done, or its worker has died over it. */
@@ -245,8 +252,10 @@ static void end_batch(struct disposal *disposal, unsigned i) {
         disposal->progress++;
         queue->is_with_worker = false;
         queue->n_with_worker = 0;
-        if (queue->n > 0)
-                add_turn(disposal, queue);
+        if (queue->n > 0) {
+                TAILQ_INSERT_TAIL(&disposal->by_turn, queue, by_turn);
+                gather(disposal, queue->entries[queue->first].is_copy ? GATHER_COPY_US : GATHER_US);
+        }
         disposal->is_urgent = disposal->is_urgent || queue->n >= JOB_MAX;
 
         for (uint32_t j = 0; j < job->n_done; j++)
@@ -258,8 +267,8 @@ static void end_batch(struct disposal *disposal, unsigned i) {
                 queue_free(disposal, queue);
 }
 
-/* Hand a batch of a queue to a worker. */
-static void start_batch(struct disposal *disposal, struct queue *queue) {
+/* Hand a batch of a queue to a worker. Returns false if it cannot be told now. */
+static bool start_batch(struct disposal *disposal, struct queue *queue) {
         struct batch *batch = disposal->batches;
         unsigned i;
         uint32_t n;
@@ -282,11 +291,16 @@ static void start_batch(struct disposal *disposal, struct queue *queue) {
         if (is_in_place(disposal)) {
                 worker_do(&disposal->jobs[i]);
                 end_batch(disposal, i);
-                return;
+                return true;
+        }
+
+        if (!say_word(disposal->working[0], (int) i)) {
+                end_batch(disposal, i);
+                return false;
         }
 
         disposal->n_idle--;
-        say_word(disposal->working[0], (int) i);
+        return true;
 }
 
 static void do_in_place(struct disposal *disposal, const struct entry *entry) {
@@ -315,13 +329,19 @@ static void add(
         if (queue->is_with_worker)
                 return;
         if (queue->n == 1)
-                add_turn(disposal, queue);
+                TAILQ_INSERT_TAIL(&disposal->by_turn, queue, by_turn);
+        gather(disposal, entry->is_copy ? GATHER_COPY_US : GATHER_US);
         disposal->is_urgent = disposal->is_urgent || queue->n >= JOB_MAX;
 }
 
 void disposal_close(struct disposal *disposal, uid_t uid, enum disposal_origin origin, int fd) {
         if (fd >= 0)
                 add(disposal, uid, origin, &(struct entry){ .fd = fd, .kind = TASK_CLOSE });
+}
+
+void disposal_close_copy(struct disposal *disposal, uid_t uid, int fd) {
+        add(disposal, uid, DISPOSAL_PASSED,
+                &(struct entry){ .fd = fd, .kind = TASK_CLOSE, .is_copy = true });
 }
 
 void disposal_close_kept(struct disposal *disposal, uid_t uid, int fd) {
@@ -334,7 +354,11 @@ void disposal_close_told(struct disposal *disposal, uid_t uid, int fd) {
 
 void disposal_say(struct disposal *disposal, struct connection *connection, bool time) {
         add(disposal, connection->uid, DISPOSAL_PASSED,
-                &(struct entry){ connection->fd, time ? TASK_SAY : TASK_PART, connection });
+                &(struct entry){
+                        .fd = connection->fd,
+                        .kind = time ? TASK_SAY : TASK_PART,
+                        .connection = connection,
+                });
 }
 
 void disposal_hurry(struct disposal *disposal) {
@@ -376,11 +400,10 @@ static void look_at_children(struct disposal *disposal) {
         while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
                 on_death(disposal, pid);
 
-        if (disposal->n_idle > IDLE_MAX) {
+        if (disposal->n_idle > IDLE_MAX && say_word(disposal->working[0], WORKER_STOP)) {
                 disposal->n_idle--;
                 disposal->n_workers--;
                 disposal->n_stopping++;
-                say_word(disposal->working[0], WORKER_STOP);
         }
 }
 
@@ -391,7 +414,8 @@ static void on_word(struct disposal *disposal) {
         if (recv(disposal->working[0], &word, sizeof(word), MSG_DONTWAIT) != sizeof(word))
                 return;
 
-        disposal->is_urgent = true; /* whoever waits for a worker has waited long enough */
+        /* Whoever waits for a worker has waited long enough. */
+        disposal->is_urgent = disposal->is_urgent || disposal->lacks_worker;
         switch (word) {
         case WORKER_STARTED:
                 disposal->is_starting = false;
@@ -429,9 +453,10 @@ static bool has_worker(struct disposal *disposal) {
                 disposal->not_before_us = usec_add(now_us, LOOK_US);
                 return false;
         }
-        disposal->is_starting = true;
+        disposal->is_starting = say_word(disposal->spawning[0], WORKER_START);
         disposal->starting_us = now_us;
-        say_word(disposal->spawning[0], WORKER_START);
+        if (!disposal->is_starting)
+                disposal->not_before_us = usec_add(now_us, LOOK_US);
         return false;
 }
 
@@ -441,7 +466,7 @@ uint64_t disposal_work(struct disposal *disposal) {
         if (disposal->n_waiting == 0)
                 return USEC_INFINITY;
 
-        now_us = loop_now(disposal->loop);
+        now_us = coarse_now();
         if (now_us >= disposal->look_at_us && !is_in_place(disposal)) {
                 disposal->look_at_us = usec_add(now_us, LOOK_US);
                 look_at_children(disposal);
@@ -452,8 +477,10 @@ uint64_t disposal_work(struct disposal *disposal) {
 
         disposal->is_urgent = false;
         disposal->gathering_until_us = USEC_INFINITY;
-        while (!TAILQ_EMPTY(&disposal->by_turn) && has_worker(disposal))
-                start_batch(disposal, TAILQ_FIRST(&disposal->by_turn));
+        while (!TAILQ_EMPTY(&disposal->by_turn) && has_worker(disposal) &&
+                start_batch(disposal, TAILQ_FIRST(&disposal->by_turn)))
+                ;
+        disposal->lacks_worker = !TAILQ_EMPTY(&disposal->by_turn);
         return LOOK_US;
 }
 

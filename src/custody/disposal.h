@@ -40,6 +40,9 @@ struct disposal *disposal_free(struct disposal *disposal);
 /* Close a descriptor of a user's. Takes it; -1 does nothing. It must not be watched any more. */
 void disposal_close(struct disposal *disposal, uid_t uid, enum disposal_origin origin, int fd);
 
+/* The same for a connection that an agent has received. That may come later. */
+void disposal_close_copy(struct disposal *disposal, uid_t uid, int fd);
+
 /* The same for a parked connection, and for whom others hold copies of: they shall not have to wait for its peer either. */
 void disposal_close_kept(struct disposal *disposal, uid_t uid, int fd);
 

@@ -9,24 +9,25 @@
 #include "daemon/journal.h"
 
 /* All counters, since the daemon was first started: COUNTER(name, meaning). */
-#define STATISTICS_COUNTERS(COUNTER)                                                           \
-        COUNTER(destination_hits, "lookups of a destination that hit")                         \
-        COUNTER(destination_misses, "lookups of a destination that missed")                    \
-        COUNTER(endpoint_hits, "lookups of an endpoint that hit")                              \
-        COUNTER(endpoint_misses, "lookups of an endpoint that missed")                         \
-        COUNTER(deliveries_reused, "deliveries that found a connection")                       \
-        COUNTER(deliveries_missed, "deliveries that found none")                               \
-        COUNTER(connections_saved, "connections parked")                                       \
-        COUNTER(bindings_saved, "bindings saved or renewed")                                   \
-        COUNTER(connections_expired, "connections expired")                                    \
-        COUNTER(connections_evicted, "connections evicted at a limit")                         \
-        COUNTER(connections_flushed, "connections flushed on request")                         \
-        COUNTER(connections_outdated, "connections drained because the configuration changed") \
-        COUNTER(connections_dead, "connections whose peer hung up or sent something")          \
-        COUNTER(connections_returned, "connections found, but not taken by the agent")         \
-        COUNTER(farewells, "farewells sent")                                                   \
-        COUNTER(requests_refused, "requests answered with status 1 or 2, without misses")      \
-        COUNTER(agents_accepted, "agents that connected")                                      \
+#define STATISTICS_COUNTERS(COUNTER)                                                        \
+        COUNTER(destination_hits, "lookups of a destination that hit")                      \
+        COUNTER(destination_misses, "lookups of a destination that missed")                 \
+        COUNTER(endpoint_hits, "lookups of an endpoint that hit")                           \
+        COUNTER(endpoint_misses, "lookups of an endpoint that missed")                      \
+        COUNTER(deliveries_reused, "deliveries that found a connection")                    \
+        COUNTER(deliveries_missed, "deliveries that found none")                            \
+        COUNTER(connections_saved, "connections parked")                                    \
+        COUNTER(bindings_saved, "bindings saved or renewed")                                \
+        COUNTER(connections_expired, "connections expired")                                 \
+        COUNTER(connections_evicted, "connections evicted at a limit")                      \
+        COUNTER(connections_flushed, "connections flushed on request")                      \
+        COUNTER(connections_outdated, "connections drained, for a change of configuration") \
+        COUNTER(connections_replaced, "connections parked whose socket was saved again")    \
+        COUNTER(connections_dead, "connections whose peer hung up or sent something")       \
+        COUNTER(connections_returned, "connections found, but not taken by the agent")      \
+        COUNTER(farewells, "farewells sent")                                                \
+        COUNTER(requests_refused, "requests answered with status 1 or 2, without misses")   \
+        COUNTER(agents_accepted, "agents that connected")                                   \
         COUNTER(agents_dropped, "agents disconnected: stuck, with an endless request, or over the limit")
 
 struct statistics_counters {

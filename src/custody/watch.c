@@ -115,7 +115,8 @@ void custody_lend(struct custody *custody, struct connection *connection) {
 
 void custody_give(struct custody *custody, struct connection *connection) {
         cache_give(custody->cache, connection);
-        end(custody, connection);
+        disposal_close_copy(custody->disposal, connection->uid, connection->fd);
+        connection_free(connection);
 }
 
 void custody_take_back(struct custody *custody, struct connection *connection) {
@@ -126,11 +127,16 @@ void custody_take_back(struct custody *custody, struct connection *connection) {
                 cache_take_back(custody->cache, connection, loop_now(custody->loop));
 }
 
-void custody_release(struct custody *custody, struct connection *connection) {
-        cache_remove(custody->cache, connection);
+/* Close our copy of a socket that others keep. */
+static void close_kept(struct custody *custody, struct connection *connection) {
         loop_remove(custody->loop, connection->fd, connection);
         disposal_close_kept(custody->disposal, connection->uid, connection->fd);
         connection_free(connection);
+}
+
+void custody_release(struct custody *custody, struct connection *connection) {
+        cache_remove(custody->cache, connection);
+        close_kept(custody, connection);
 }
 
 static void count_departure(struct statistics_counters *total, enum departure why) {
@@ -138,6 +144,7 @@ static void count_departure(struct statistics_counters *total, enum departure wh
                 [DEPARTURE_EXPIRED] = &total->connections_expired,
                 [DEPARTURE_LIMIT] = &total->connections_evicted,
                 [DEPARTURE_FLUSHED] = &total->connections_flushed,
+                [DEPARTURE_REPLACED] = &total->connections_replaced,
                 [DEPARTURE_OUTDATED] = &total->connections_outdated,
         };
 
@@ -152,7 +159,11 @@ bool custody_let_go(struct custody *custody) {
                         return false;
 
                 count_departure(&custody->statistics->total, (enum departure) connection->departure);
-                farewells_say(&custody->farewells, connection);
+                /* The peer of one that was replaced is parked on. */
+                if (connection->departure == DEPARTURE_REPLACED)
+                        close_kept(custody, connection);
+                else
+                        farewells_say(&custody->farewells, connection);
         }
 
         return true;

@@ -21,8 +21,8 @@ int custody_new(struct custody **ret, struct loop *loop, struct cache *cache, st
 struct custody *custody_free(struct custody *custody);
 
 /* Save a connection in the cache and watch it: it leaves the cache when its peer hangs up or sends something. At a limit,
- * other connections are evicted. Takes the descriptor, unless it fails. Returns negative errno if there is no memory or
- * the kernel cannot watch the connection. */
+ * other connections are evicted. Takes the descriptor, unless it fails. Returns -EEXIST if another user has parked the same
+ * socket, or another negative errno if there is no memory or the kernel cannot watch the connection. */
 int custody_save(struct custody *custody, const struct connection_details *details);
 
 /* Take a connection like custody_save(), and let go of it at once: nobody may find it, but its peer gets its farewell. */

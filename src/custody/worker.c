@@ -132,11 +132,13 @@ static void let_linger(suseconds_t usec) {
 }
 
 static _Noreturn void work(int channel, struct job jobs[]) {
+        pid_t pid = getpid();
+
         speak(channel, WORKER_STARTED);
         for (;;) {
                 int word = listen_to(channel);
 
-                jobs[word].worker = getpid();
+                jobs[word].worker = pid;
                 let_linger(LINGER_USEC);
                 worker_do(&jobs[word]);
                 let_linger(0);

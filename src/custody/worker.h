@@ -14,7 +14,7 @@
  * A job is a place in shared memory; its number goes to the worker that takes it, and comes back when it is done. */
 
 /* Descriptors of a job. */
-#define JOB_MAX 64
+#define JOB_MAX 128
 
 /* Bytes of all farewells of a job. No socket takes a longer one at once. */
 #define JOB_BYTES_MAX ((size_t) 256 * 1024)

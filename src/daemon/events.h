@@ -16,8 +16,10 @@
         EVENT(RELOADED, "2d31d5e88a504672a54f0b651a5ebaf2", LOG_INFO, false)              \
         EVENT(NO_SOCKETS, "b48e07b9d8f24a2e848ed38b425cba0e", LOG_ERR, false)             \
         EVENT(SOCKET_UNKNOWN, "41048522225f4e8fa1a1468ddb6cb360", LOG_WARNING, false)     \
+        EVENT(SOCKET_RESTRICTED, "4aac3fb1e2a14edab0f9f336d7ea2206", LOG_WARNING, false)  \
         EVENT(FAILED, "b1237fdd6587401e8e76076f46e4809c", LOG_ERR, false)                 \
         EVENT(AGENT_LIMIT, "373ab017b117475d9e324bc34e60c244", LOG_WARNING, true)         \
+        EVENT(AGENT_MEMORY, "01939eb94fbb4a62a0653296bd6dbd58", LOG_WARNING, true)        \
         EVENT(AGENT_STUCK, "b2e4eab2a11440bc804b6076df6b5e2e", LOG_WARNING, true)         \
         EVENT(ACCEPT_FAILED, "4c7908dd244640c7898e9f5b2842fcf8", LOG_WARNING, true)       \
         EVENT(REQUEST_MALFORMED, "eb73f6bdbc194f4592f26746f2cb63eb", LOG_WARNING, true)   \

@@ -27,6 +27,9 @@
 
 #define CLOSING_PART 16
 #define CLOSING_MAX  UINT64_C(4096)
+/* What is sent and not yet read has a limit of the same size as the table, and a restart sends all connections: the rest of it
+ * is for agents, of which a single user gets half. */
+#define IN_FLIGHT_AGENT DESCRIPTORS_AGENT
 
 /* So many descriptors there are where that cannot be found out. */
 #define DESCRIPTORS_UNKNOWN UINT64_C(1024)
@@ -64,5 +67,6 @@ struct limits limits_share(uint64_t n_descriptors, uint64_t connections_wanted, 
         limits.closing = at_least_one(MIN(left / CLOSING_PART, CLOSING_MAX));
         left -= MIN(left, limits.closing);
         limits.connections = at_least_one(connections_wanted > 0 ? MIN(connections_wanted, left) : left);
+        limits.in_flight = limits.agents * IN_FLIGHT_AGENT;
         return limits;
 }

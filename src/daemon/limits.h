@@ -8,8 +8,9 @@
 struct limits {
         uint64_t connections; /* parked or lent */
         uint64_t agents;
-        uint64_t leaving; /* connections that wait for their peer after a farewell */
-        uint64_t closing; /* descriptors that wait to be closed, besides those that have been parked */
+        uint64_t in_flight; /* descriptors that were sent to agents and may not have arrived */
+        uint64_t leaving;   /* connections that wait for their peer after a farewell */
+        uint64_t closing;   /* descriptors that wait to be closed, besides those that have been parked */
 };
 
 /* Raise RLIMIT_NOFILE as far as possible. Returns the number of descriptors that it then allows. */

@@ -32,8 +32,8 @@ struct loop {
         int n_events;
 };
 
-/* So many of sd-event's sources have their turn in one round: agents that connect without end must not keep those that
- * are connected from theirs. */
+/* So many of sd-event's sources have their turn in one round: signals and timers that come without end must not keep agents from
+ * theirs. */
 #define ROUND_SOURCES_MAX 64
 
 /* The kind of sd-event's own descriptor. */

@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* daemon: the event loop: agents and connections in one epoll set, in front of sd-event */
+/* daemon: the event loop: connections, agents and listening sockets in one epoll set, in front of sd-event */
 #pragma once
 
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
-/* An exchange is a few system calls, so each one counts: agents and parked connections are in an epoll set of our own, which
- * needs no memory but the kernel's. Timers, signals and listening sockets belong to sd-event; its descriptor
- * is a member of our set, and costs nothing while they have no event. */
+/* An exchange is a few system calls, so each one counts: they are in an epoll set of our own, which needs no memory but the
+ * kernel's. Timers and signals belong to sd-event; its descriptor is a member of our set, and costs nothing while they have no
+ * event. */
 
 struct loop;
 
-/* The kind of a descriptor in the set. In a round, connections come first: if a connection dies in the round in which an
- * agent asks for it, the agent must not get it. */
+/* The kind of a descriptor in the set, in the order of their turns in a round: if a connection dies in the round in which an
+ * agent asks for it, the agent must not get it; and agents that are connected come before those that want to be. */
 enum loop_kind {
         LOOP_CONNECTION,
         LOOP_AGENT,
         LOOP_DISPOSAL,
+        LOOP_LISTENER,
         _LOOP_KIND_MAX,
 };
 

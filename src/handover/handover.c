@@ -35,7 +35,7 @@
 struct inventory {
         struct connection **connections; /* by id */
         int *fds;
-        bool *packed;
+        int *places; /* in which parcel, or PARCEL_NONE */
         size_t n_connections;
         const struct binding **bindings; /* by deadline */
         size_t n_bindings;
@@ -44,7 +44,7 @@ struct inventory {
 static void inventory_deinit(struct inventory *inventory) {
         free(inventory->connections);
         free(inventory->fds);
-        free(inventory->packed);
+        free(inventory->places);
         free(inventory->bindings);
 }
 
@@ -79,9 +79,9 @@ static int take_inventory(const struct cache *cache, struct inventory *inventory
 
         inventory->connections = calloc(counts->connections + 1, sizeof(struct connection *));
         inventory->fds = calloc(counts->connections + 1, sizeof(*inventory->fds));
-        inventory->packed = calloc(counts->connections + 1, sizeof(*inventory->packed));
+        inventory->places = calloc(counts->connections + 1, sizeof(*inventory->places));
         inventory->bindings = calloc(counts->bindings + 1, sizeof(const struct binding *));
-        if (!inventory->connections || !inventory->fds || !inventory->packed || !inventory->bindings)
+        if (!inventory->connections || !inventory->fds || !inventory->places || !inventory->bindings)
                 return -ENOMEM;
 
         (void) cache_walk_connections(cache, &connections, SIZE_MAX, add_connection, inventory);
@@ -163,7 +163,7 @@ static int make_index(const struct statistics *statistics, const struct inventor
 
         index_begin(&writer, statistics);
         for (size_t i = 0; i < inventory->n_connections; i++)
-                if (inventory->packed[i])
+                if (inventory->places[i] != PARCEL_NONE)
                         put_connection(&writer, inventory->connections[i]);
         for (size_t i = 0; i < inventory->n_bindings; i++)
                 put_binding(&writer, inventory->bindings[i]);
@@ -181,31 +181,79 @@ static size_t parcels_allowed(void) {
         return n > 0 ? MIN(n - 1, (unsigned long) PARCELS_MAX) : 0;
 }
 
-/* Parcels are not to be polled: nobody is at their other end. */
-static int store(struct notify *notify, int index_fd, const int parcels[], size_t n_parcels) {
-        int r;
-
-        r = n_parcels > 0
-                ? notify_say(notify, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_PARCEL, parcels, n_parcels)
-                : 0;
-        /* The index comes last: without it, parcels that were stored are worth nothing. */
-        if (r >= 0)
-                r = notify_say(notify, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_INDEX, &index_fd, 1);
-        if (r >= 0)
-                r = notify_settle(notify, BARRIER_US);
-        return r;
+static void clear_store(struct notify *notify) {
+        (void) notify_say(notify, "FDSTOREREMOVE=1\nFDNAME=" PASSED_INDEX, NULL, 0);
+        (void) notify_say(notify, "FDSTOREREMOVE=1\nFDNAME=" PASSED_PARCEL, NULL, 0);
 }
 
-/* Where the service manager has not taken them, ours are the last copies, with all that is in them. */
-static void close_parcels(struct disposal *disposal, const int parcels[], size_t n) {
+static int store_index(const struct handover *handover, const struct inventory *inventory) {
+        _cleanup_(closep) int fd = -1;
+
+        fd = make_index(handover->statistics, inventory);
+        return fd < 0 ? fd
+                      : notify_say(handover->notify, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_INDEX, &fd, 1);
+}
+
+/* Nobody reads the other end of a parcel, so it is not to be polled. */
+static int store_parcels(struct notify *notify, const struct parcel parcels[], size_t n) {
+        int fds[PARCELS_MAX];
+
         for (size_t i = 0; i < n; i++)
-                disposal_close(disposal, 0, DISPOSAL_SOCKET, parcels[i]);
+                fds[i] = parcels[i].fd;
+        return n > 0 ? notify_say(notify, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_PARCEL, fds, n) : 0;
+}
+
+/* Ours are the last copies of those that the service manager has not taken, with all that is in them. */
+static void close_parcels(struct disposal *disposal, struct parcel parcels[], size_t n) {
+        for (size_t i = 0; i < n; i++)
+                disposal_close(disposal, 0, DISPOSAL_SOCKET, steal_fd(&parcels[i].fd));
+        disposal_settle(disposal);
+}
+
+/* A service manager has its own mind about what it stores, and before systemd 254 it says nothing of its limit. What is in a parcel
+ * that it has closed is not kept. Returns the number of parcels that it holds. */
+static size_t leave_out_refused(struct inventory *inventory, const struct parcel parcels[], size_t n) {
+        bool held[PARCELS_MAX];
+        size_t n_held = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                held[i] = parcel_is_held(&parcels[i]);
+                n_held += held[i];
+        }
+        for (size_t i = 0; i < inventory->n_connections; i++)
+                if (inventory->places[i] != PARCEL_NONE && !held[inventory->places[i]])
+                        inventory->places[i] = PARCEL_NONE;
+        return n_held;
+}
+
+/* Store everything in the inventory, and see what became of it. The index comes first: it is stored if any parcel is. */
+static int store(const struct handover *handover, struct inventory *inventory, struct parcel parcels[],
+        size_t n_parcels) {
+        size_t n_held;
+        int r;
+
+        r = store_index(handover, inventory);
+        if (r >= 0)
+                r = store_parcels(handover->notify, parcels, n_parcels);
+        if (r >= 0)
+                r = notify_settle(handover->notify, BARRIER_US);
+        close_parcels(handover->disposal, parcels, n_parcels);
+        if (r < 0)
+                return r;
+
+        n_held = leave_out_refused(inventory, parcels, n_parcels);
+        if (n_held == n_parcels)
+                return 0;
+
+        /* The place of this index is free for one without the others. */
+        (void) notify_say(handover->notify, "FDSTOREREMOVE=1\nFDNAME=" PASSED_INDEX, NULL, 0);
+        r = n_held > 0 ? store_index(handover, inventory) : -ENOSPC;
+        return r < 0 ? r : notify_settle(handover->notify, BARRIER_US);
 }
 
 /* Store what is in the inventory. RET_KEPT is how many connections are out of our hands after that. */
 static int save(const struct handover *handover, struct inventory *inventory, size_t *ret_kept) {
-        _cleanup_(closep) int index_fd = -1;
-        int parcels[PARCELS_MAX];
+        struct parcel parcels[PARCELS_MAX];
         size_t n_parcels;
         int r;
 
@@ -215,15 +263,17 @@ static int save(const struct handover *handover, struct inventory *inventory, si
                 return r;
 
         n_parcels = parcels_pack(
-                inventory->fds, inventory->n_connections, parcels, parcels_allowed(), inventory->packed);
-        index_fd = make_index(handover->statistics, inventory);
-        r = index_fd < 0 ? index_fd : store(handover->notify, index_fd, parcels, n_parcels);
-        close_parcels(handover->disposal, parcels, n_parcels);
+                inventory->fds, inventory->n_connections, parcels, parcels_allowed(), inventory->places);
+        r = store(handover, inventory, parcels, n_parcels);
+        if (r < 0)
+                clear_store(handover->notify);
+        for (size_t i = 0; i < n_parcels; i++)
+                closep(&parcels[i].sender);
         if (r < 0)
                 return r;
 
         for (size_t i = 0; i < inventory->n_connections; i++)
-                if (inventory->packed[i]) {
+                if (inventory->places[i] != PARCEL_NONE) {
                         custody_release(handover->custody, inventory->connections[i]);
                         (*ret_kept)++;
                 }
@@ -243,7 +293,8 @@ void handover_save(const struct handover *handover) {
         if (r < 0)
                 journal_say(handover->journal, NOT_KEPT, NULL,
                         "Could not keep %zu parked connection%s for the next start: %s.",
-                        (size_t) counts->connections, plural(counts->connections), strerror(-r));
+                        (size_t) counts->connections, plural(counts->connections),
+                        r == -ENOSPC ? "the service manager stores nothing for this unit" : strerror(-r));
         else
                 journal_say(handover->journal, KEPT, NULL,
                         "Kept %zu connection%s and %zu binding%s for the next start, could not keep %zu.",
@@ -325,6 +376,7 @@ static int take_connection(struct taking *taking, int fd) {
         bytes = record->bytes;
         (void) index_next_connection(taking->index, &bytes, &connection);
         connection.details.fd = fd;
+        connection.details.cookie = cookie;
         return custody_save(taking->handover->custody, &connection.details);
 }
 
@@ -413,12 +465,11 @@ void handover_take(const struct handover *handover, struct passed *passed) {
         size_t n_bindings = 0, n_lost;
         int r, q = 0;
 
-        if (passed->index_fd < 0 && passed->n_parcels == 0)
+        if (!passed_has_stored(passed))
                 return;
 
         /* First of all, so that whatever comes next, nothing of this is ever seen again. */
-        (void) notify_say(handover->notify, "FDSTOREREMOVE=1\nFDNAME=" PASSED_INDEX, NULL, 0);
-        (void) notify_say(handover->notify, "FDSTOREREMOVE=1\nFDNAME=" PASSED_PARCEL, NULL, 0);
+        clear_store(handover->notify);
 
         r = passed->index_fd < 0 ? -ENODATA : map_index(passed->index_fd, &bytes);
         if (r >= 0)
@@ -428,6 +479,9 @@ void handover_take(const struct handover *handover, struct passed *passed) {
 
         n_lost = parcels_unpack(
                 passed->parcel_fds, passed->n_parcels, on_descriptor, after_descriptors, &taking);
+        n_lost += taking.n_closed;
+        /* What the service manager has dropped meanwhile has a record, too. */
+        n_lost = MAX(n_lost, taking.n_records - taking.n_taken);
         if (r >= 0)
                 q = take_bindings(handover->cache, &index, &n_bindings);
         statistics_note(handover->statistics, cache_counts(handover->cache));
@@ -436,10 +490,10 @@ void handover_take(const struct handover *handover, struct passed *passed) {
         if (r < 0)
                 journal_say(handover->journal, INDEX_REFUSED, NULL,
                         "Closed %zu connection%s kept over the restart: the index cannot be used (%s).",
-                        taking.n_closed + n_lost, plural(taking.n_closed + n_lost), refusal(r));
+                        n_lost, plural(n_lost), refusal(r));
         else
                 journal_say(handover->journal, TAKEN_OVER, NULL,
                         "Restored %zu connection%s and %zu binding%s, lost %zu%s%s.", taking.n_taken,
-                        plural(taking.n_taken), n_bindings, plural(n_bindings), taking.n_closed + n_lost,
-                        q < 0 ? ": " : "", q < 0 ? strerror(-q) : "");
+                        plural(taking.n_taken), n_bindings, plural(n_bindings), n_lost, q < 0 ? ": " : "",
+                        q < 0 ? strerror(-q) : "");
 }

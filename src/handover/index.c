@@ -208,6 +208,8 @@ bool index_next_binding(const struct index *index, struct slice *rest, struct bi
         ret->ttl_us = take_u64(rest);
         ret->scope.epoch = index->has_epochs ? take_u64(rest) : 0;
         ret->scope.uid = take_u32(rest);
+        /* Where users share it is nobody's, until somebody renews it. */
+        ret->saved_by = ret->scope.uid;
         ret->destination = take_string(rest);
         ret->property = take_string(rest);
         ret->endpoint = take_string(rest);

@@ -2,6 +2,7 @@
 #include "handover/parcels.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -25,11 +26,10 @@ union control {
 
 struct packer {
         const int *fds;
-        bool *packed;
-        int *parcels;
+        int *places;
+        struct parcel *parcels;
         size_t n_parcels;
         size_t max;
-        int sender; /* the other end of the last parcel */
 };
 
 static int next_parcel(struct packer *packer) {
@@ -40,9 +40,7 @@ static int next_parcel(struct packer *packer) {
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
                 return -errno;
 
-        closep(&packer->sender);
-        packer->sender = pair[0];
-        packer->parcels[packer->n_parcels++] = pair[1];
+        packer->parcels[packer->n_parcels++] = (struct parcel){ pair[1], pair[0] };
         return 0;
 }
 
@@ -65,18 +63,22 @@ static int send_batch(int sender, const int fds[], size_t first, size_t n) {
         return sendmsg(sender, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+static int last_sender(const struct packer *packer) {
+        return packer->parcels[packer->n_parcels - 1].sender;
+}
+
 /* Pack a batch. One that the kernel refuses is halved until what it refuses is alone: a socket on whose own queue
  * descriptors wait may be nested too deep, a security module may not let one pass. Returns -ENOSPC and the like if
  * there is no use in going on. */
 static int pack(struct packer *packer, size_t first, size_t n) {
         int r;
 
-        r = send_batch(packer->sender, packer->fds, first, n);
+        r = send_batch(last_sender(packer), packer->fds, first, n);
         if (r == -EAGAIN) {
                 r = next_parcel(packer);
                 if (r < 0)
                         return r;
-                r = send_batch(packer->sender, packer->fds, first, n);
+                r = send_batch(last_sender(packer), packer->fds, first, n);
         }
 
         if (r < 0 && n > 1) {
@@ -85,27 +87,31 @@ static int pack(struct packer *packer, size_t first, size_t n) {
         }
 
         for (size_t i = first; r >= 0 && i < first + n; i++)
-                packer->packed[i] = true;
+                packer->places[i] = (int) packer->n_parcels - 1;
         return 0;
 }
 
-size_t parcels_pack(const int fds[], size_t n, int ret_parcels[], size_t max, bool ret_packed[]) {
+size_t parcels_pack(const int fds[], size_t n, struct parcel ret_parcels[], size_t max, int ret_places[]) {
         struct packer packer = {
                 .fds = fds,
-                .packed = ret_packed,
+                .places = ret_places,
                 .parcels = ret_parcels,
                 .max = max,
-                .sender = -1,
         };
         int r;
 
-        memset(ret_packed, 0, n * sizeof(*ret_packed));
-        r = n > 0 ? next_parcel(&packer) : 0;
+        for (size_t i = 0; i < n; i++)
+                ret_places[i] = PARCEL_NONE;
+        r = next_parcel(&packer);
         for (size_t i = 0; i < n && r >= 0; i += BATCH_MAX)
                 r = pack(&packer, i, MIN(n - i, (size_t) BATCH_MAX));
-
-        closep(&packer.sender);
         return packer.n_parcels;
+}
+
+bool parcel_is_held(const struct parcel *parcel) {
+        struct pollfd poll_fd = { parcel->sender, 0, 0 };
+
+        return poll(&poll_fd, 1, 0) == 0;
 }
 
 /* Receive a batch. Returns its number of descriptors, -ENODATA if there is none, another negative errno if the
@@ -141,13 +147,13 @@ static int receive_batch(int parcel, struct batch *ret_batch, int ret_fds[BATCH_
         return (int) n_fds;
 }
 
-struct parcel {
+struct found_parcel {
         int fd;
         uint64_t first;
 };
 
 static int compare_parcels(const void *a, const void *b) {
-        const struct parcel *x = a, *y = b;
+        const struct found_parcel *x = a, *y = b;
 
         return x->first < y->first ? -1 : x->first > y->first;
 }
@@ -172,7 +178,7 @@ static bool look(int fd, uint64_t *ret_first) {
 
 size_t parcels_unpack(
         const int parcels[], size_t n, parcels_fn fn, void (*after_fn)(void *userdata), void *userdata) {
-        _cleanup_(freep) struct parcel *sorted = NULL;
+        _cleanup_(freep) struct found_parcel *sorted = NULL;
         size_t n_sorted = 0, n_lost = 0;
 
         sorted = calloc(MAX(n, (size_t) 1), sizeof(*sorted));

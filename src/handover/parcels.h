@@ -11,10 +11,21 @@
  * pair whose other end is not read, and this end is stored: the kernel keeps the descriptors in flight, and closes them
  * with the last copy of the parcel. */
 
-/* Pack N descriptors, in their order, into at most MAX parcels. FDS stay the caller's; RET_PACKED[i] says whether fds[i]
- * has a copy in a parcel. RET_PARCELS, with room for MAX, gets the descriptors of the parcels, which the caller owns.
- * Returns the number of parcels. */
-size_t parcels_pack(const int fds[], size_t n, int ret_parcels[], size_t max, bool ret_packed[]);
+/* A parcel, and the end through which it was filled. Both are the caller's. */
+struct parcel {
+        int fd;
+        int sender;
+};
+
+/* Pack N descriptors, in their order, into at least one and at most MAX parcels; MAX may be 0. FDS stay the caller's;
+ * RET_PLACES[i] is the parcel that has a copy of fds[i], or PARCEL_NONE. RET_PARCELS has room for MAX. Returns the number of
+ * parcels. */
+size_t parcels_pack(const int fds[], size_t n, struct parcel ret_parcels[], size_t max, int ret_places[]);
+
+#define PARCEL_NONE (-1)
+
+/* Does anyone hold a copy of this parcel? It is asked through the sender, so our own copy counts until it is closed. */
+bool parcel_is_held(const struct parcel *parcel);
 
 /* Called with each descriptor, which it takes. */
 typedef void (*parcels_fn)(void *userdata, int fd);

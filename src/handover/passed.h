@@ -2,6 +2,7 @@
 /* handover: the descriptors from the service manager: listening sockets, and those that the process before stored */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct disposal;
@@ -27,6 +28,11 @@ struct passed {
 /* Take all descriptors that were passed, make them close-on-exec, and remove them from the environment. Works once in a
  * process. Returns negative errno. */
 int passed_new(struct passed **ret);
+
+/* Is there anything that a former process stored? */
+static inline bool passed_has_stored(const struct passed *passed) {
+        return passed->index_fd >= 0 || passed->n_parcels > 0;
+}
 
 /* Free, and have DISPOSAL close the descriptors that nobody has taken. Without one, our end closes them. */
 struct passed *passed_free(struct passed *passed, struct disposal *disposal);

@@ -38,7 +38,7 @@ static const struct {
         struct {
                 const char *number; /* in the report */
                 const char *labels; /* or NULL */
-        } samples[5];
+        } samples[6];
 } families[] = {
         { "scached_agents", KIND_GAUGE, NULL, "Connected agents.", { { "agents", NULL } } },
         { "scached_connections", KIND_GAUGE, NULL,
@@ -53,6 +53,11 @@ static const struct {
                 { { "bindings", NULL } } },
         { "scached_memory_bytes", KIND_GAUGE, "bytes", "Memory that the cache uses.",
                 { { "memory_bytes", NULL } } },
+        { "scached_agents_memory_bytes", KIND_GAUGE, "bytes",
+                "Memory for large requests and answers of agents.", { { "agents_memory_bytes", NULL } } },
+        { "scached_descriptors_in_flight", KIND_GAUGE, NULL,
+                "Descriptors that were sent to agents and may not have arrived.",
+                { { "descriptors_in_flight", NULL } } },
         { "scached_ttl_limit_seconds", KIND_GAUGE, "seconds", "Longest time to live of a connection.",
                 { { "ttl_limit_us", NULL } } },
         { "scached_lookups", KIND_COUNTER, NULL, "Lookups by kind and result.",
@@ -71,6 +76,7 @@ static const struct {
                 { { "connections_expired", "reason=\"expired\"" },
                         { "connections_evicted", "reason=\"evicted\"" },
                         { "connections_flushed", "reason=\"flushed\"" },
+                        { "connections_replaced", "reason=\"replaced\"" },
                         { "connections_outdated", "reason=\"outdated\"" },
                         { "connections_dead", "reason=\"dead\"" } } },
         { "scached_connections_returned", KIND_COUNTER, NULL,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <limits.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,7 +31,6 @@
 #define UNIT_FOLDER "/etc/systemd/system"
 #define DROP_IN     "scachectl.conf"
 
-#define START_ATTEMPTS 3
 #define INSTANCES_SIZE 65536 /* of what postmulti(1) lists */
 #define VALUE_MAX      1024
 #define UNIT_NAME_MAX  256 /* as in systemd */
@@ -60,10 +60,6 @@ static _printf_(1, 2) int fail(const char *format, ...) {
 /* Run "systemctl VERB UNIT". Returns whether it worked. */
 static bool systemctl(const char *verb, const char *unit) {
         return program_run((const char *const[]){ "systemctl", "--quiet", verb, unit, NULL }) == 0;
-}
-
-static bool is_active(const char *unit) {
-        return systemctl("is-active", unit);
 }
 
 static int read_parameter(const struct instance *instance, const char *name, char *value) {
@@ -176,40 +172,67 @@ static int write_drop_in(const struct instance *instance) {
         return EX_OK;
 }
 
-static int start_socket(const struct instance *instance) {
-        bool started = is_active(instance->unit);
-
-        /* systemd passes no further sockets to a running service, and other agents may start it again meanwhile. */
-        for (int i = 0; i < START_ATTEMPTS && !started; i++) {
-                if (is_active(instance->service_unit) && systemctl("stop", instance->service_unit))
-                        printf("%s: stopped; the next agent starts it again, with the new socket.\n",
-                                instance->service_unit);
-                started = systemctl("start", instance->unit);
-        }
-        if (!started || !systemctl("enable", instance->unit))
-                return fail(
-                        "Could not start %s: see \"systemctl status %s\".", instance->unit, instance->unit);
-
-        printf("%s: enabled and started.\n", instance->unit);
-        return EX_OK;
-}
-
-/* Look up a destination that nobody has saved: any answer proves that the socket works. */
+/* Look up a destination that nobody has saved, as Postfix would: any answer proves that the socket works. Returns
+ * negative errno. */
 static int look_up(const struct options *options, const struct instance *instance) {
         struct options here = *options;
         _cleanup_(scache_freep) struct scache *scache = NULL;
         _cleanup_(closep) int fd = -1;
+        const struct passwd *owner;
         int r;
+
+        owner = getpwnam(instance->mail_owner);
+        if (!owner)
+                return -ENXIO;
 
         here.service_path = instance->socket_path;
         here.legacy = instance->legacy;
+        if (seteuid(owner->pw_uid) < 0)
+                return -errno;
         r = service_new(&scache, &here);
         if (r >= 0)
                 r = scache_find_dest(scache, "scachectl postfix enable", &fd);
-        if (r < 0 && r != -ENOENT)
-                return command_explain(instance->socket_path, instance->unit, r);
+        if (seteuid(0) < 0)
+                return -errno;
+        return r == -ENOENT ? 0 : r;
+}
 
-        printf("%s: a lookup works.\n", instance->socket_path);
+/* Postfix creates the folder of its sockets when it starts for the first time, or checks itself. */
+static int make_folder(const struct instance *instance) {
+        const char *config = instance->config_directory;
+        char folder[VALUE_MAX + sizeof("/private")];
+        struct stat st;
+
+        (void) snprintf(folder, sizeof(folder), "%s/private", instance->queue_directory);
+        if (stat(folder, &st) == 0)
+                return EX_OK;
+        (void) program_run((const char *const[]){ "postfix", "-c", config, "check", NULL });
+        if (stat(folder, &st) < 0)
+                return fail("Postfix does not create %s: run \"postfix -c %s check\" to see why.", folder,
+                        config);
+        printf("%s: created by Postfix.\n", folder);
+        return EX_OK;
+}
+
+/* Open the socket, also where one is open that is of no use. What is parked stays. */
+static int open_socket(const struct options *options, const struct instance *instance) {
+        int r;
+
+        if (!systemctl("enable", instance->unit) || !systemctl("restart", instance->unit))
+                return fail(
+                        "Could not start %s: see \"systemctl status %s\".", instance->unit, instance->unit);
+        printf("%s: enabled and started.\n", instance->unit);
+
+        r = look_up(options, instance);
+        if (r == -ENXIO)
+                return fail("There is no user \"%s\", which mail_owner of the Postfix in %s names.",
+                        instance->mail_owner, instance->config_directory);
+        if (r < 0)
+                return fail("Nothing was changed in Postfix: a lookup by user \"%s\" through %s failed "
+                            "(%s). See "
+                            "\"journalctl -u %s -u %s\".",
+                        instance->mail_owner, instance->socket_path, strerror(-r), instance->unit,
+                        instance->service_unit);
         return EX_OK;
 }
 
@@ -253,22 +276,27 @@ static int set_service_name(
 }
 
 static int enable(const struct options *options, const struct instance *instance) {
-        bool had_socket = is_active(instance->unit);
+        bool worked;
         int r;
 
         r = write_drop_in(instance);
         if (r == EX_OK)
-                r = start_socket(instance);
-        if (r == EX_OK)
-                r = look_up(options, instance);
+                r = make_folder(instance);
         if (r != EX_OK)
                 return r;
+
+        worked = systemctl("is-enabled", instance->unit) && look_up(options, instance) == 0;
+        if (!worked)
+                r = open_socket(options, instance);
+        if (r != EX_OK)
+                return r;
+        printf("%s: a lookup works.\n", instance->socket_path);
 
         if (strcmp(instance->service_name, SERVICE_NAME) == 0) {
                 printf("%s/main.cf: connection_cache_service_name=" SERVICE_NAME " already.\n",
                         instance->config_directory);
                 /* Agents that missed the socket, as after a purge and a new installation, would use the cache no more. */
-                return had_socket ? EX_OK : reload(instance);
+                return worked ? EX_OK : reload(instance);
         }
 
         if (strcmp(instance->service_name, SERVICE_NAME_OWN) != 0)

@@ -15,8 +15,13 @@ int command_explain(const char *path, const char *unit, int error) {
                         "%s\".\n",
                         path, unit);
                 return EX_UNAVAILABLE;
-        case -EACCES:
         case -EPERM:
+                fprintf(stderr,
+                        "scachectl: The kernel lets no descriptor pass through %s: remove "
+                        "AcceptFileDescriptors=no from %s.\n",
+                        path, unit);
+                return EX_NOPERM;
+        case -EACCES:
                 fprintf(stderr,
                         "scachectl: Permission denied for %s: run this as root or as a member of the group "
                         "\"%s\".\n",

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
-#include <systemd/sd-event.h>
+#include <unistd.h>
 
 #include "agents/server.h"
 #include "base/cleanup.h"
@@ -23,11 +23,9 @@
 #define REST_US (UINT64_C(100) * USEC_PER_MSEC)
 
 struct listener {
-        struct listeners *all;
         int fd;
         enum dialect dialect;
         char *queue; /* the queue directory of Postfix in which it is, NULL if it is in none */
-        sd_event_source *source;
 };
 
 struct listeners {
@@ -40,17 +38,18 @@ struct listeners {
         struct listener listeners[];
 };
 
-static void set_enabled(struct listeners *listeners, int enabled) {
-        for (size_t i = 0; i < listeners->n_listeners; i++)
-                (void) sd_event_source_set_enabled(listeners->listeners[i].source, enabled);
-}
-
 static void on_rest_timer(void *userdata) {
-        set_enabled(userdata, SD_EVENT_ON);
+        struct listeners *listeners = userdata;
+
+        for (size_t i = 0; i < listeners->n_listeners; i++)
+                (void) loop_modify(listeners->server->loop, listeners->listeners[i].fd, LOOP_LISTENER,
+                        &listeners->listeners[i], EPOLLIN);
 }
 
 static void rest(struct listeners *listeners) {
-        set_enabled(listeners, SD_EVENT_OFF);
+        for (size_t i = 0; i < listeners->n_listeners; i++)
+                (void) loop_modify(listeners->server->loop, listeners->listeners[i].fd, LOOP_LISTENER,
+                        &listeners->listeners[i], 0);
         loop_timer_set(&listeners->rest_timer, usec_add(clock_now(CLOCK_BOOTTIME), REST_US));
 }
 
@@ -74,20 +73,22 @@ static void make_room(struct listeners *listeners, int error) {
                 rest(listeners);
 }
 
-static int on_agent(_unused_ sd_event_source *source, int fd, _unused_ uint32_t events, void *userdata) {
-        struct listener *listener = userdata;
+/* One agent a round from each socket, after those that are connected were served: however many connect, each of the others
+ * waits for no more than that. */
+static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
+        struct listeners *listeners = userdata;
+        struct listener *listener = object;
         int agent_fd;
 
-        agent_fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        agent_fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
         if (agent_fd < 0) {
                 if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-                        make_room(listener->all, -errno);
-                return 0;
+                        make_room(listeners, -errno);
+                return;
         }
 
-        listener->all->made_room = false;
-        arrivals_take(listener->all->arrivals, agent_fd, listener->dialect, listener->queue);
-        return 0;
+        listeners->made_room = false;
+        arrivals_take(listeners->arrivals, agent_fd, listener->dialect, listener->queue);
 }
 
 /* Postfix has the sockets of its services in QUEUE/private. Returns QUEUE, which is the caller's, NULL if it is not there. */
@@ -110,11 +111,29 @@ static char *find_queue(int fd) {
         return strdup(address.sun_path);
 }
 
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* since Linux 6.16; systemd 258 has AcceptFileDescriptors= for it */
+#endif
+
+/* A connection arrives as a descriptor: a socket that lets none through is of no use to an agent. */
+static void accept_descriptors(struct journal *journal, const struct passed_socket *socket) {
+        static const int on = 1;
+        int value = on;
+        socklen_t size = sizeof(value);
+
+        if (getsockopt(socket->fd, SOL_SOCKET, SO_PASSRIGHTS, &value, &size) < 0 || value)
+                return;
+        if (setsockopt(socket->fd, SOL_SOCKET, SO_PASSRIGHTS, &on, sizeof(on)) == 0)
+                journal_say(journal, SOCKET_RESTRICTED, NULL,
+                        "The socket \"%s\" was passed with AcceptFileDescriptors=no: now it accepts "
+                        "descriptors.",
+                        socket->name);
+}
+
 static int listener_init(struct listener *listener, struct listeners *all, int fd, enum dialect dialect) {
         static const int off = 0;
         int flags, r;
 
-        listener->all = all;
         listener->dialect = dialect;
 
         /* Only we accept on it, and an agent may be gone before we do. */
@@ -126,8 +145,7 @@ static int listener_init(struct listener *listener, struct listeners *all, int f
         if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &off, sizeof(off)) < 0)
                 return -errno;
 
-        r = sd_event_add_io(
-                loop_event(all->server->loop), &listener->source, fd, EPOLLIN, on_agent, listener);
+        r = loop_add(all->server->loop, fd, LOOP_LISTENER, listener, EPOLLIN);
         if (r < 0)
                 return r;
 
@@ -158,6 +176,7 @@ int listeners_new(struct listeners **ret, struct server *server, struct arrivals
         listeners->arrivals = arrivals;
         listeners->disposal = disposal;
 
+        loop_on_ready(server->loop, LOOP_LISTENER, on_ready, listeners);
         r = loop_timer_init(&listeners->rest_timer, server->loop, on_rest_timer, listeners);
 
         for (size_t i = 0; i < passed->n_sockets && r >= 0; i++) {
@@ -173,6 +192,8 @@ int listeners_new(struct listeners **ret, struct server *server, struct arrivals
                         continue;
                 }
 
+                if (dialect != DIALECT_CONTROL)
+                        accept_descriptors(server->journal, socket);
                 r = listener_init(
                         &listeners->listeners[listeners->n_listeners], listeners, socket->fd, dialect);
                 if (r >= 0) {
@@ -198,7 +219,7 @@ struct listeners *listeners_free(struct listeners *listeners) {
 
         loop_timer_release(&listeners->rest_timer);
         for (size_t i = 0; i < listeners->n_listeners; i++) {
-                sd_event_source_disable_unref(listeners->listeners[i].source);
+                loop_remove(listeners->server->loop, listeners->listeners[i].fd, &listeners->listeners[i]);
                 disposal_close(listeners->disposal, 0, DISPOSAL_SOCKET, listeners->listeners[i].fd);
                 free(listeners->listeners[i].queue);
         }

@@ -105,8 +105,11 @@ int main(int argc, char *argv[]) {
                 return EX_OSERR;
 
         r = service_load_settings(journal, &options, &settings);
-        if (r < 0)
+        if (r < 0) {
+                if (!check_only)
+                        service_part(journal, &options);
                 return r == -ENOMEM ? EX_OSERR : EX_CONFIG;
+        }
 
         if (check_only) {
                 r = check(settings);

@@ -180,9 +180,9 @@ static void note_limits(struct service *service) {
         service->bindings_let_go = counts->bindings_let_go;
         journal_say(service->server.journal, LIMIT_REACHED, NULL,
                 "Cache limit reached (%" PRIu64 " connection%s, %" PRIu64 " binding%s, %" PRIu64
-                " bytes): evicting the entries that expire first.",
+                " bytes): evicting the entries of user %u that expire first.",
                 counts->connections, plural(counts->connections), counts->bindings, plural(counts->bindings),
-                counts->bytes);
+                counts->bytes, cache_gave_way(service->server.cache));
 }
 
 /* What waits to be closed takes the room of what is parked, and a reserve. */
@@ -263,7 +263,8 @@ static int apply_settings(struct service *service, struct settings *settings) {
                 return r;
 
         service->limits = limits;
-        agents_set_limit(service->agents, limits.agents);
+        agents_set_limits(service->agents,
+                &(struct agents_limits){ limits.agents, settings->agent_memory_limit, limits.in_flight });
         cache_set_limits(server->cache, &cache_limits);
         set_watchdog(service, settings->daemon_timeout_us);
         if (settings != server->settings)
@@ -345,15 +346,14 @@ static struct handover handover_of(struct service *service) {
                 server->journal, service->notify };
 }
 
-static int start(struct service *service) {
+/* Everything but agents. */
+static int prepare(struct service *service) {
         struct server *server = &service->server;
         struct limits limits = current_limits(server->settings);
         struct handover handover;
         int r;
 
-        r = passed_new(&service->passed);
-        if (r >= 0)
-                r = sd_event_new(&service->event);
+        r = sd_event_new(&service->event);
         if (r >= 0)
                 r = loop_new(&server->loop, service->event);
         /* Before there is much that its processes would have a copy of. */
@@ -396,10 +396,21 @@ static int start(struct service *service) {
         server->statistics.interval_start = time(NULL);
         handover = handover_of(service);
         handover_take(&handover, service->passed);
+        return 0;
+}
+
+static int start(struct service *service) {
+        int r;
+
+        r = passed_new(&service->passed);
+        if (r >= 0)
+                r = prepare(service);
+        if (r < 0)
+                return r;
 
         /* Last of all: from here on, agents may be there. */
-        r = listeners_new(
-                &service->listeners, server, service->arrivals, service->disposal, service->passed);
+        r = listeners_new(&service->listeners, &service->server, service->arrivals, service->disposal,
+                service->passed);
         service->passed = passed_free(service->passed, service->disposal);
         return r;
 }
@@ -459,8 +470,9 @@ static void stop(struct service *service) {
         settings_free(server->settings);
 }
 
-int service_run(struct journal *journal, const struct service_options *options, struct settings *settings) {
-        struct service service = {
+static struct service service_of(
+        struct journal *journal, const struct service_options *options, struct settings *settings) {
+        return (struct service){
                 .server = {
                         .journal = journal,
                         .settings = settings,
@@ -468,6 +480,10 @@ int service_run(struct journal *journal, const struct service_options *options, 
                 },
                 .options = options,
         };
+}
+
+int service_run(struct journal *journal, const struct service_options *options, struct settings *settings) {
+        struct service service = service_of(journal, options, settings);
         int r;
 
         r = start(&service);
@@ -476,6 +492,9 @@ int service_run(struct journal *journal, const struct service_options *options, 
                 (void) notify_say(service.notify, "READY=1", NULL, 0);
                 r = loop_run(service.server.loop);
         }
+        /* After a failure nobody may come for a long time. */
+        if (r < 0)
+                service.is_last = true;
         stop(&service);
 
         if (r == -ENOENT) {
@@ -489,4 +508,19 @@ int service_run(struct journal *journal, const struct service_options *options, 
                 return EX_OSERR;
         }
         return r;
+}
+
+void service_part(struct journal *journal, const struct service_options *options) {
+        static const struct settings_request defaults = {};
+        struct settings *settings;
+        struct service service;
+
+        if (settings_load_texts(&defaults, NULL, NULL, NULL, NULL, &settings) < 0)
+                return;
+
+        service = service_of(journal, options, settings);
+        service.is_last = true;
+        if (passed_new(&service.passed) >= 0 && passed_has_stored(service.passed))
+                (void) prepare(&service);
+        stop(&service);
 }

@@ -21,3 +21,6 @@ int service_run(struct journal *journal, const struct service_options *options, 
 /* Read the settings, and report their problems to the journal. Returns negative errno. */
 int service_load_settings(
         struct journal *journal, const struct service_options *options, struct settings **ret);
+
+/* Take over what a former process stored, and close all of it with its farewell: with these options, nobody will serve. */
+void service_part(struct journal *journal, const struct service_options *options);

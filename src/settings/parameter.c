@@ -23,6 +23,8 @@
 /* clang-format off */
 const struct settings_parameter settings_parameters[SETTINGS_PARAMETERS] = {
         NUMBER("agent_limit", "0", SETTINGS_COUNT, agent_limit, true, 1, SETTINGS_COUNT_MAX),
+        NUMBER("agent_memory_limit", "8M", SETTINGS_SIZE, agent_memory_limit,
+                true, SETTINGS_MEMORY_MIN, SETTINGS_MEMORY_MAX),
         READ_ONLY("config_directory"),
         PLAIN("connection_cache_epochs", "yes", SETTINGS_BOOL, epochs),
         PLAIN("connection_cache_farewell", "QUIT\\r\\n", SETTINGS_FAREWELL, farewell),

@@ -36,6 +36,7 @@ struct settings {
         uint64_t connection_limit;   /* 0: as many as the descriptor limit allows */
         uint64_t memory_limit;       /* bytes; 0: no limit but the machine's */
         uint64_t agent_limit;        /* 0: as many as the descriptor limit allows */
+        uint64_t agent_memory_limit; /* bytes; 0: no limit but the machine's */
         uint64_t request_size_limit; /* bytes, never 0 and never above memory_limit */
 
         bool share_between_users;
@@ -75,7 +76,7 @@ struct settings_parameter {
         uint64_t maximum;
 };
 
-#define SETTINGS_PARAMETERS 19
+#define SETTINGS_PARAMETERS 20
 
 /* Sorted by name. */
 extern const struct settings_parameter settings_parameters[SETTINGS_PARAMETERS];

@@ -23,6 +23,7 @@ The environment chooses what is started:
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import resource
 import select
@@ -35,7 +36,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Mapping, NamedTuple, Optional, Sequence
+from typing import Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 from connection import DEFAULT_TIMEOUT
 from daemon import Daemon
@@ -282,6 +283,12 @@ class ServiceManager:
                 left = deadline - time.monotonic()
                 assert left > 0 and not give_up(), f"not notified of {what} within {timeout:g} s"
                 self._news.wait(min(left, 0.1))
+
+    @contextlib.contextmanager
+    def deaf(self) -> Iterator[None]:
+        """Reads one more notification, and no further ones: the kernel queues ten more."""
+        with self._news:
+            yield
 
     def write_config(self, name: str, text: str) -> None:
         """Put a main.cf or scached.conf where the next daemon reads it."""

@@ -38,7 +38,7 @@ PATHS = ("/usr/lib/postfix/sbin/scache", "/usr/libexec/postfix/scache", "/usr/li
 FLOW_READ, FLOW_WRITE, STATUS, LISTEN = 3, 4, 5, 6
 
 MAIN_CF = """\
-compatibility_level = 3.6
+compatibility_level = {compatibility_level}
 queue_directory = {folder}/queue
 data_directory = {folder}/data
 myhostname = oracle.invalid
@@ -57,6 +57,11 @@ def find_scache() -> Optional[str]:
     return None
 
 
+def greets(program: str) -> bool:
+    """Whether it speaks first, as it does since Postfix 3.6: the name of its protocol is in no older one."""
+    return b"connection_cache_protocol\0" in Path(program).read_bytes()
+
+
 class Scache:
     """A running scache(8)."""
 
@@ -68,7 +73,10 @@ class Scache:
         for name in ("etc", "queue", "data"):
             (self.folder / name).mkdir(mode=0o755)
         main_cf = self.folder / "etc" / "main.cf"
-        main_cf.write_text(MAIN_CF.format(folder=self.folder, ttl_limit=ttl_limit))
+        self.dialect = "postfix" if greets(program) else "postfix-legacy"
+        # Before 3.6 a level was a number. The last one of all brings no word about defaults that have changed.
+        level = "3.999" if greets(program) else "2"
+        main_cf.write_text(MAIN_CF.format(folder=self.folder, ttl_limit=ttl_limit, compatibility_level=level))
         # Postfix reads a file again until it is two seconds old, lest it was being written.
         os.utime(main_cf, (time.time() - 60, time.time() - 60))
         self.path = str(self.folder / "socket")
@@ -127,8 +135,8 @@ class Scache:
         os.close(stopped)
         os.close(self._status_read)
 
-    def agent(self, dialect: str = "postfix", timeout: float = DEFAULT_TIMEOUT) -> Agent:
-        agent = Agent(self.path, dialect, timeout)
+    def agent(self, timeout: float = DEFAULT_TIMEOUT) -> Agent:
+        agent = Agent(self.path, self.dialect, timeout)
         self.agents.append(agent)
         return agent
 

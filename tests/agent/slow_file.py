@@ -3,7 +3,8 @@
 namespace, which leave nothing behind.
 
     with SlowFile() as file:
-        file.hold(daemon.pid)        from here on, this process waits in each close
+        file.hold(daemon.pid)        from here on, this process and its children wait in each close
+        file.hold_all_but(os.getpid())      or all processes but this one
         ... send file.fd ...
         file.held()                  how many closes wait
         file.release()               all of them go on, and later ones do not wait
@@ -20,6 +21,7 @@ import struct
 import subprocess
 import sys
 import threading
+from typing import Callable, NamedTuple
 
 TIMEOUT = 10.0
 
@@ -62,6 +64,9 @@ class SlowFile:
     def hold(self, pid: int) -> None:
         self._ask(f"hold {pid}")
 
+    def hold_all_but(self, pid: int) -> None:
+        self._ask(f"hold_all_but {pid}")
+
     def held(self) -> int:
         return self._ask("held")
 
@@ -83,6 +88,36 @@ class SlowFile:
         self.close()
 
 
+class Process(NamedTuple):
+    pid: int
+    parent: int
+    name: str
+
+
+def process_of(thread: int) -> Process:
+    """The process of a thread; all zero if that has gone."""
+    fields = {}
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{thread}/status") as status:
+            fields = dict(line.rstrip("\n").split(":\t", 1) for line in status if ":\t" in line)
+    return Process(int(fields.get("Tgid", 0)), int(fields.get("PPid", 0)), fields.get("Name", ""))
+
+
+def family(pid: int) -> Callable[[int], bool]:
+    """Is a thread one of this process, or of its children, or of a child that has outlived it?"""
+    name = process_of(pid).name
+
+    def is_member(thread: int) -> bool:
+        process = process_of(thread)
+        if process.name == name:
+            return True
+        while process.pid not in (0, 1, pid):
+            process = process_of(process.parent)
+        return process.pid == pid
+
+    return is_member
+
+
 class Server:
     """The other end: serves one file, which is the root of its file system."""
 
@@ -102,7 +137,7 @@ class Server:
         call("mount", b"slow", self.path.encode(), b"fuse", ctypes.c_ulong(0), options)
         self.lock = threading.Lock()
         self.held: list[int] = []
-        self.pid = 0
+        self.is_concerned: Callable[[int], bool] = lambda thread: False
         threading.Thread(target=self.serve, daemon=True).start()
         self.fd = os.open(self.path, os.O_RDONLY)
 
@@ -116,7 +151,7 @@ class Server:
             if opcode in (FUSE_FORGET, FUSE_BATCH_FORGET, FUSE_INTERRUPT):
                 continue
             with self.lock:
-                if opcode == FUSE_FLUSH and os.path.exists(f"/proc/{self.pid}/task/{thread}"):
+                if opcode == FUSE_FLUSH and self.is_concerned(thread):
                     self.held.append(unique)
                 elif opcode in REPLIES:
                     self.answer(unique, data=REPLIES[opcode])
@@ -126,9 +161,12 @@ class Server:
     def command(self, name: str, *arguments: str) -> int:
         with self.lock:
             if name == "hold":
-                self.pid = int(arguments[0])
+                self.is_concerned = family(int(arguments[0]))
+            elif name == "hold_all_but":
+                exempt = int(arguments[0])
+                self.is_concerned = lambda thread: process_of(thread).pid not in (exempt, os.getpid())
             elif name == "release":
-                self.pid = 0
+                self.is_concerned = lambda thread: False
                 for unique in self.held:
                     self.answer(unique)
                 self.held.clear()

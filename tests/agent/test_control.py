@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import select
+import socket
 import subprocess
 from pathlib import Path
 
@@ -215,12 +216,13 @@ def full_daemon(make_manager):
     manager = make_manager(sockets=["native", "control"])
     daemon = manager.start({"connection_cache_ttl_limit": "3600s", "agent_limit": "100"})
     keeper = daemon.agent("native")
-    connection = Connection()
-    for i in range(18000):
-        assert keeper.save_endp_inline(3600, f"smtp\n198.51.100.{i // 3}\n25", "property", connection.fd) == 0
-    connection.pass_on()
+    for i in range(0, 18000, 2):
+        pair = socket.socketpair()  # each is the other's peer
+        for j, end in enumerate(pair):
+            with end:
+                assert keeper.save_endp_inline(3600, f"smtp\n198.51.100.{(i + j) // 3}\n25", "property",
+                                               end.fileno()) == 0
     yield daemon
-    connection.close()
 
 
 def cpu_us(daemon) -> float:

@@ -211,14 +211,35 @@ def test_a_found_connection_is_not_kept(daemon, agent):
         assert connection.wait_let_go() == b""
 
 
-def test_the_same_socket_saved_twice(agent, connections):
-    """An agent may keep a copy and save it again. Both are found."""
-    connection = connections()
-    for name in ("one", "two"):
+def test_the_same_socket_saved_twice(daemon, agent, connections):
+    """An agent may keep a copy and save it again. It is parked once, as by the last save."""
+    agent.in_step()
+    before = daemon.count_fds()
+    connection, other = connections(), connections()
+    assert agent.save_endp(600, "endpoint", "one", connection.fd) == OK
+    assert agent.save_endp(600, "endpoint", "two", other.fd) == OK
+    for name in ("three", "four"):
         assert agent.save_endp(600, "endpoint", name, connection.fd) == OK
-    for name in (b"one", b"two"):
+    daemon.wait_open_fds(before + 2)
+    for name, identity in ((b"two", other.identity), (b"four", connection.identity)):
         with agent.find_endp("endpoint") as found:
-            assert tuple(found) == (OK, (name,), connection.identity)
+            assert tuple(found) == (OK, (name,), identity)
+            assert next(each for each in (connection, other) if each.identity == identity).works(found.fd)
+    assert agent.find_endp("endpoint").status == FAIL
+
+
+def test_a_socket_saved_again_while_it_is_promised(daemon, connections):
+    """It was found by another agent, which then does not want it: it does not come back, and nobody tells its peer goodbye."""
+    agent, finder = daemon.agent(), daemon.agent()
+    connection = connections()
+    assert agent.save_endp(600, "endpoint", "one", connection.fd) == OK
+    finder.begin("find_endp", "endpoint").until("answered")
+    assert agent.save_endp(600, "endpoint", "two", connection.fd) == OK
+    finder.close()
+    agent.in_step()
+    with agent.find_endp("endpoint") as found:
+        assert tuple(found) == (OK, (b"two",), connection.identity)
+        assert connection.works(found.fd)
     assert agent.find_endp("endpoint").status == FAIL
 
 

@@ -12,19 +12,13 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 
 import pytest
 
 from connection import Connection, ProtocolError
-from daemon import SANITIZER_OPTIONS
-from launch import binary, build_folder
+from faults import LIBRARY, SANITIZED, Plan, start
 from lists import encode, find_endp
 from protocol import FAIL, OK
-
-LAYOUT = "IIiI32s"
-LIBRARY = build_folder() / "tests/libfaults.so"
-SANITIZED = b"__asan_init" in binary().read_bytes()
 
 # Names of calls, and errors that the kernel would give.
 FAULTS = [
@@ -49,29 +43,6 @@ LARGE = "x" * 60000
 
 pytestmark = [pytest.mark.skipif(not LIBRARY.exists(), reason="libfaults.so is not built"),
               pytest.mark.plain_start("loads a library into the daemon, which writes to a file of the test")]
-
-
-class Plan:
-    """The file through which a running daemon is told what is to fail."""
-
-    def __init__(self, path):
-        self.path = path
-        self.arm("", 0, 0, armed=False)
-
-    def arm(self, name: str, countdown: int, error: int, armed: bool = True) -> None:
-        content = struct.pack(LAYOUT, 0, countdown, error, 0, name.encode())
-        with open(self.path, "r+b" if self.path.exists() else "wb", buffering=0) as file:
-            file.write(content)
-            if armed:
-                file.seek(0)
-                file.write(struct.pack("I", 1))
-
-    def fired(self) -> bool:
-        return bool(struct.unpack(LAYOUT, self.path.read_bytes())[3])
-
-    def disarm(self) -> None:
-        with open(self.path, "r+b", buffering=0) as file:
-            file.write(struct.pack("I", 0))
 
 
 def park(agent, label: str, connections: list[Connection], prop: str = "property") -> None:
@@ -149,13 +120,6 @@ def drain(bystander) -> None:
                 seen.add(found.identity)
 
 
-def start(manager, plan: Plan, **options):
-    env = {"FAULTS": str(plan.path), "LD_PRELOAD": str(LIBRARY)}
-    if SANITIZED:
-        env["ASAN_OPTIONS"] = SANITIZER_OPTIONS["ASAN_OPTIONS"] + ":verify_asan_link_order=0"
-    return manager.start({"connection_cache_ttl_limit": "60s", **options}, env=env)
-
-
 @pytest.mark.parametrize("name, error", FAULTS,
                          ids=[f"{name}-{errno.errorcode[error]}" for name, error in FAULTS])
 def test_each_call_fails_in_turn(manager, tmp_path, name, error):
@@ -164,10 +128,11 @@ def test_each_call_fails_in_turn(manager, tmp_path, name, error):
     daemon = start(manager, plan, connection_cache_size_limit=2)
     bystander = daemon.agent("postfix")
     bystander.in_step()
+    at_start = daemon.count_fds()
     if name != "realloc":  # what only grows is grown from here on
         everything(daemon, [])
         drain(bystander)
-    at_start = daemon.count_fds()
+    daemon.wait_open_fds(at_start)
 
     for n in range(MOST_CALLS):
         connections: list[Connection] = []

@@ -11,6 +11,7 @@ import time
 import pytest
 
 import lists
+from launch import patience
 from lists import DUMMY, encode
 from protocol import BAD, FAIL, OK, STEPS
 
@@ -207,7 +208,7 @@ def test_changing_ones_mind(daemon, dialect, instead, n_properties, status):
 def test_stopped_agents_are_let_go_after_a_time(start, dialect, connections):
     """ipc_timeout is for those in the middle of something; who is between two exchanges may take
     hours."""
-    daemon = start(ipc_timeout="1s")
+    daemon = start(ipc_timeout=f"{patience():.0f}s")  # far longer than an exchange takes
     other = daemon.agent(dialect)
     parked = {place: prepare(other, str(place)) for place in PLACES}
     # Who has nothing more to say is not in the middle: the last dummy need not come.

@@ -24,6 +24,8 @@ ALICE, BOB = 60001, 60002
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 AT_VERSION = 8
 
+changes_the_store = pytest.mark.plain_start("changes what the service manager has stored")
+
 
 def tcp_pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:
     pairs = []
@@ -189,6 +191,7 @@ def test_bindings_alone(manager, start, dialect):
 
 
 def test_the_same_socket_saved_twice(manager, start, dialect):
+    """It is parked once, by its last save, also when the next process has it."""
     daemon = start()
     agent = daemon.agent(dialect)
     with_copy = Connection()
@@ -197,9 +200,12 @@ def test_the_same_socket_saved_twice(manager, start, dialect):
     agent.park("one", "last")
     daemon = restart(daemon, manager)
     agent = daemon.agent(dialect)
-    for label, prop in (("one", b"one"), ("two", b"two"), ("one", b"one"), ("one", b"last")):
-        with agent.find_endp(label) as found:
+    assert agent.find_endp("two").status == FAIL
+    assert agent.save_endp(600, "one", "again", with_copy.fd) == OK
+    for prop in (b"last", b"again"):
+        with agent.find_endp("one") as found:
             assert (found.status, found.properties) == (OK, (prop,))
+    assert agent.find_endp("one").status == FAIL
     with_copy.close()
 
 
@@ -263,7 +269,8 @@ def test_many(manager, start, count):
     assert manager.count_stored() < 10, "a descriptor for each connection stalls systemd"
     daemon = manager.start({"connection_cache_ttl_limit": "1h"})
     print(f"{count} connections: stop {left - began:.3f} s, start {time.monotonic() - left:.3f} s")
-    assert time.monotonic() - began < 1.0 * daemon.patience
+    # A tenth of that where nothing else runs; and agents wait for five seconds.
+    assert time.monotonic() - began < 3.0 * daemon.patience
     daemon.wait_line(f"Restored {count} connections and {count} bindings, lost 0.")
     agent = daemon.agent("native")
     for i in range(count):
@@ -310,6 +317,65 @@ def test_as_much_as_there_is_room_for(manager, room, kept):
         assert [connection.wait_let_go() for connection in connections] == 3 * [b"QUIT\r\n"]
 
 
+@changes_the_store
+@pytest.mark.parametrize("room, said", [
+    (0, "Could not keep 3 parked connections for the next start: the service manager stores nothing for this unit."),
+    (1, "Could not keep 3 parked connections for the next start: the service manager stores nothing for this unit."),
+    (2, "Kept 3 connections and 0 bindings for the next start, could not keep 0."),
+])
+def test_room_of_which_nobody_tells(manager, start, room, said):
+    """Before systemd 254 it does not say how many descriptors it takes: it closes the others."""
+    daemon = start()
+    agent = daemon.agent()
+    connections = [agent.park("endpoint") for _ in range(3)]
+    manager.store_max = room
+    daemon.stop()
+    daemon.wait_line(said)
+    if room < 2:
+        assert [connection.wait_let_go() for connection in connections] == 3 * [b"QUIT\r\n"]
+        assert nothing_stored(manager)
+    else:
+        assert all(is_silent(connection) for connection in connections)
+
+
+@pytest.mark.parametrize("slip", ["in a file", "no socket"])
+def test_start_that_fails(manager, start, slip):
+    """Nobody will serve what is in the store, so it is told goodbye and that is said, and what was wrong as well."""
+    daemon = start()
+    agent = daemon.agent()
+    connections = [agent.park("endpoint") for _ in range(3)]
+    agent.bind("destination", "endpoint")
+    daemon.stop()
+    if slip == "in a file":
+        manager.write_config("scached.conf", "max_idle = soon\n")
+        daemon = manager.start(wait=False)
+        status, why = 78, "max_idle = soon"
+    else:
+        manager.listeners.clear()
+        daemon = manager.start(wait=False)
+        status, why = 64, "No listening socket was passed"
+    daemon.wait_exit(10.0)
+    daemon.check(status)
+    for said in (why, "Restored 3 connections and 1 binding, lost 0.", "Drained 3 connections"):
+        assert said in daemon.output()
+    assert [connection.wait_let_go() for connection in connections] == 3 * [b"QUIT\r\n"]
+    assert nothing_stored(manager)
+
+
+@changes_the_store
+def test_dropped_while_away(manager, start):
+    """The service manager has the index, and no longer what is in it: that is no success."""
+    daemon = start()
+    agent = daemon.agent()
+    connections = [agent.park("endpoint") for _ in range(3)]
+    daemon.stop()
+    with manager._news:
+        manager._drop(lambda stored: stored.name == "connections")
+    daemon = start()
+    daemon.wait_line("Restored 0 connections and 0 bindings, lost 3.")
+    assert [connection.wait_let_go() for connection in connections] == 3 * [b""]
+
+
 def test_fewer_may_be_parked_next_time(manager, start):
     daemon = start()
     agent = daemon.agent()
@@ -336,7 +402,7 @@ def test_fewer_descriptors_next_time(manager, start):
     while (found := agent.find_endp("endpoint")).status == OK:
         found.close()
         kept += 1
-    assert 100 < kept < 256
+    assert 80 < kept < 256
     for connection in connections[:600 - kept]:
         assert connection.wait_let_go() == b"QUIT\r\n", "lost, rather than let go"
 
@@ -372,9 +438,6 @@ DAMAGE = {
     "another file": lambda content: os.urandom(5000),
     "missing": lambda content: None,
 }
-
-
-changes_the_store = pytest.mark.plain_start("changes what the service manager has stored")
 
 
 @changes_the_store

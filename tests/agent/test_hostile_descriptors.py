@@ -19,8 +19,8 @@ import lists
 from connection import Connection
 from lists import encode
 from protocol import BAD, FAIL, OK
+from stuffed import LINGER, RESET, Stuffed
 
-LINGER = struct.pack("ii", 1, 60)
 SO_TIMESTAMPING = 37
 
 
@@ -40,37 +40,6 @@ def assert_usual(daemon, *agents) -> None:
             assert found.identity == connection.identity
     took = time.monotonic() - started
     assert took < usual_time(daemon), f"{took:.1f} s for a few requests"
-
-
-class Stuffed:
-    """A TCP connection with SO_LINGER of 60 s, whose peer reads nothing and whose buffers are full:
-    whoever closes it last waits."""
-
-    def __init__(self):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self.end = socket.socket()
-            self.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-            self.end.connect(server.getsockname())
-            self.peer, _ = server.accept()
-        self.end.setblocking(False)
-        try:
-            while True:
-                self.end.send(b"x" * 65536)
-        except BlockingIOError:
-            pass
-        self.end.setblocking(True)
-        self.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
-
-    def pass_on(self) -> None:
-        """Give up our copy, without waiting: a copy elsewhere is the last one."""
-        self.end.close()
-
-    def close(self) -> None:
-        """Whatever is left of it, without waiting."""
-        if self.end.fileno() >= 0:
-            self.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.end.close()
-        self.peer.close()
 
 
 @pytest.fixture
@@ -135,7 +104,7 @@ def test_lingering(start, stuffed, dialect, end):
                 connection.pass_on()
                 # Linger is gone: ours is the last copy, and its close must not wait either.
                 linger = socket.socket(fileno=os.dup(found.fd))
-                linger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                linger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 linger.close()
     elif end == "death":
         for connection in made:
@@ -292,7 +261,9 @@ def test_everything_that_is_no_socket_at_its_worst(daemon, tmp_path):
     made = [os.open(tmp_path / "fifo", os.O_RDWR), os.open("/", os.O_RDONLY | os.O_DIRECTORY),
             os.open("/dev/null", os.O_RDWR), os.dup(inner.fileno()),
             os.open("/proc/self/mem", os.O_RDONLY), os.pidfd_open(os.getpid()),
-            os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY), os.eventfd(0)]
+            os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)]
+    if hasattr(os, "eventfd"):  # in Python from 3.10 on
+        made.append(os.eventfd(0))
     agent, other = daemon.agent(), daemon.agent()
     other.in_step()
     before = daemon.count_fds()

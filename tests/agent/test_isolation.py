@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import select
-
 import pytest
 
 from connection import Connection
@@ -69,7 +67,10 @@ def test_list_and_flush_of_ones_own(start, share):
     assert ask(bob, "flush", ("user", ALICE)) == [(b"status", b"2")]
     assert ask(bob, "flush", ("endpoint", "hers")) == [(b"status", b"0"), (b"flushed", b"0")]
     assert (b"flushed", b"1") in ask(bob, "flush")
-    assert his.wait_let_go() == b"" and hers.peer not in select.select([hers.peer], [], [], 0)[0]
+    assert his.wait_let_go() == b""
+    hers.peer.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        hers.peer.recv(1)
     assert labels(ask(alice, "list")) == [b"hers"]
 
 
@@ -157,3 +158,21 @@ def test_what_was_not_taken_stays_its_users(daemon):
     assert bob.find_endp("label").status == FAIL
     with alice.find_endp("label") as found:
         assert found.identity == connection.identity
+
+
+@pytest.mark.parametrize("share", ["no", "yes"])
+@pytest.mark.parametrize("mine, theirs", USERS)
+def test_a_socket_is_one_users(start, connections, share, mine, theirs):
+    """Who has a copy of a socket that another user has parked cannot park it as well, not even where users share."""
+    daemon = start(share_between_users=share)
+    owner, stranger = daemon.agent("native", uid=mine), daemon.agent("native", uid=theirs)
+    connection = connections()
+    assert owner.save_endp(600, "label", "mine", connection.fd) == OK
+    for save in (stranger.save_endp, stranger.save_endp_inline):
+        assert save(600, "label", "theirs", connection.fd) == FAIL
+    assert stranger.save(600, "label", "", "label", "theirs", connection.fd) == FAIL
+    daemon.wait_line(f"of user {theirs} sent a connection that another user has parked")
+    with owner.find_endp_inline("label") as found:
+        assert found.identity == connection.identity and found.properties == (b"mine",)
+    owner.in_step()
+    assert stranger.save_endp(600, "label", "theirs", connection.fd) == OK

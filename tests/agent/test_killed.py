@@ -18,7 +18,7 @@ from typing import Callable
 import pytest
 
 from bulk import LONG, Control
-from connection import Connection
+from connection import Connection, wait_until
 from daemon import die_with_parent
 from protocol import FAIL, OK, STEPS, Agent
 
@@ -57,34 +57,13 @@ def killed_agent(path: str, dialect: str, find: str, step: str, heir: socket.soc
         os._exit(1)
 
 
-class Fate:
-    """What became of a connection whose agent was killed."""
-
-    def __init__(self, daemon, connection: Connection, before: int):
-        self.daemon = daemon
-        self.connection = connection
-        self.before = before
-        self.readable = select.poll()
-        self.readable.register(connection.peer, select.POLLIN)
-
-    def gone(self) -> bool:
-        return bool(self.readable.poll(0))
-
-    def settle(self, heir_has_it: bool) -> bool:
-        """Wait until the daemon knows that the agent is gone. Returns whether the connection is in
-        the cache."""
-        deadline = time.monotonic() + 10.0 * self.daemon.patience
-        while time.monotonic() < deadline:
-            if not heir_has_it and self.gone():
-                return False
-            count = self.daemon.count_fds()
-            if count == self.before:
-                return True
-            if heir_has_it and count == self.before - 1:
-                return False
-            time.sleep(0.0002)
-        raise AssertionError(f"neither in the cache nor gone: {self.daemon.count_fds()} descriptors, "
-                             f"{self.before} before")
+def is_in_cache(daemon, control: Control) -> bool:
+    """Wait until the daemon knows that the agent is gone: only two others are there. Returns whether both connections are in
+    the cache."""
+    wait_until(lambda: control.status()["agents"] == 2, "the agent is gone", 10.0 * daemon.patience)
+    status = control.status()
+    assert status["connections_lent"] == 0
+    return status["connections"] == 2
 
 
 def kill_one(daemon, other: Agent, control: Control, find: str, step: str,
@@ -92,7 +71,6 @@ def kill_one(daemon, other: Agent, control: Control, find: str, step: str,
     """Returns whether the connection was in the cache afterwards."""
     first = other.park("label", "first", ttl=TTL)
     second = other.park("label", "second", ttl=TTL - 1000)
-    before = daemon.count_fds()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         pid = killed_agent(daemon.path("native"), "native", find, step, theirs)
@@ -110,7 +88,7 @@ def kill_one(daemon, other: Agent, control: Control, find: str, step: str,
             fd = fds[0] if fds else None
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
-    in_cache = Fate(daemon, first, before).settle(fd is not None)
+    in_cache = is_in_cache(daemon, control)
     assert not (in_cache and fd is not None), "the agent had it and it is in the cache, too"
     if in_cache:
         left = control.remaining("label")

@@ -85,7 +85,8 @@ def test_cycles(daemon, dialect, how):
 @needs_scache
 def test_cycles_on_postfix_scache(built):
     with oracle.Scache() as scache:
-        assert run(example("cycles"), scache.path, "greeting", 4, 250).stdout.count(": 1 misses,") == 4
+        how = "greeting" if scache.dialect == "postfix" else "legacy"
+        assert run(example("cycles"), scache.path, how, 4, 250).stdout.count(": 1 misses,") == 4
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +149,7 @@ def test_abi(built):
     assert re.findall(r"SONAME.*\[(.*)\]", dynamic) == ["libscache.so.0"]
     needed = {name for name in re.findall(r"NEEDED.*\[(.*)\]", dynamic) if not re.match(r"lib[a-z]+san", name)}
     if not is_sanitized():
-        assert needed == {"libc.so.6"}
+        assert needed - {"libpthread.so.0"} == {"libc.so.6"}  # two libraries before glibc 2.34
 
     static = run("nm", "-g", "--defined-only", built / "libscache.a").stdout
     if not is_sanitized():
@@ -165,8 +166,7 @@ def installed(tmp_path_factory) -> Path:
 
 @pytest.mark.plain_build
 @pytest.mark.parametrize("compiler", [
-    ["cc", "-std=c11"], ["clang", "-std=c11"], ["c++", "-std=c++17", "-x", "c++"],
-    ["clang++", "-std=c++17", "-x", "c++"]], ids=lambda words: f"{words[0]} {words[1]}")
+    ["cc", "-std=c11"], ["clang", "-std=c11"], ["c++", "-std=c++17"], ["clang++", "-std=c++17"]], ids=" ".join)
 @pytest.mark.parametrize("linking", ["shared", "static"])
 def test_compiles_against_the_installed_library(installed, daemon, compiler, linking, tmp_path):
     """As anybody would do it, with pkg-config."""
@@ -180,10 +180,12 @@ def test_compiles_against_the_installed_library(installed, daemon, compiler, lin
     if linking == "static":
         libs = [str(libdir / "libscache.a")]
     program = tmp_path / "program"
+    source = EXAMPLES / "reuse.c"
     warnings = ["-Wall", "-Wextra", "-Werror"]
-    if "c++" in compiler:
+    if "++" in compiler[0]:
+        source = shutil.copy(source, tmp_path / "reuse.cc")
         warnings += ["-Wno-missing-field-initializers", "-Wno-c++20-designator"]
-    said = run(*compiler, *warnings, *cflags, EXAMPLES / "reuse.c", "-x", "none", *libs, "-o", program)
+    said = run(*compiler, *warnings, *cflags, source, *libs, "-o", program)
     assert not said.stderr
     with Greeter() as greeter:
         out = run(program, "127.0.0.1", greeter.port, daemon.path("native"),

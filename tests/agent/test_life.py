@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import socket
 import subprocess
 import time
 
@@ -17,6 +18,8 @@ from protocol import FAIL, OK, Agent
 
 ALICE, BOB = 54321, 54322
 
+
+SO_PASSRIGHTS = 83  # since Linux 6.16
 
 # Starting.
 
@@ -62,6 +65,18 @@ def test_bad_setting_on_the_command_line(manager):
     daemon.wait_exit(10.0)
     daemon.check(78)
     assert "max_idle" in daemon.output() and "soon" in daemon.output()
+
+
+@pytest.mark.plain_start("sets an option of the listening socket")
+def test_socket_that_lets_no_descriptor_through(manager, start):
+    """AcceptFileDescriptors=no of systemd 258: it is undone, and said."""
+    try:
+        manager.listeners["native"].setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+    except OSError:
+        pytest.skip("this kernel has no SO_PASSRIGHTS")
+    daemon = start()
+    daemon.wait_line('The socket "native" was passed with AcceptFileDescriptors=no')
+    daemon.agent("native").park("endpoint")
 
 
 def test_ready_when_it_serves(daemon, dialect):

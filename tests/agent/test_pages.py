@@ -20,7 +20,7 @@ NAMES = {f"{path.stem}({path.suffix[1:]})": path for path in PAGES}
 OUTSIDE = {
     "journalctl(1)", "postconf(1)", "postmulti(1)", "systemctl(1)", "close(2)", "connect(2)", "fork(2)",
     "poll(2)", "read(2)", "recvmsg(2)", "sendmsg(2)", "shutdown(2)", "sd_listen_fds(3)", "sd_notify(3)",
-    "postconf(5)", "systemd.exec(5)", "systemd.resource-control(5)", "systemd.socket(5)", "master(5)", "glob(7)", "unix(7)",
+    "postconf(5)", "systemd.exec(5)", "systemd.resource-control(5)", "systemd.socket(5)", "systemd-sysusers(8)", "master(5)", "glob(7)", "unix(7)",
     "scache(8)", "smtp(8)", "systemd.preset(5)",
 }
 

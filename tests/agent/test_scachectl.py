@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import termios
+import threading
 from typing import Optional
 
 import pytest
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("built")
 
 CONTROL = ("status", "list", "flush", "metrics", "watch")
 COMPLETIONS = launch.REPOSITORY / "src/scachectl/completion"
+SO_PASSRIGHTS = 83  # since Linux 6.16
 LABEL = "smtp\n192.0.2.1\n25"
 
 
@@ -291,6 +293,33 @@ def test_nobody_listens(make_manager, arguments, unit):
                 dead.bind(path)
         said = one_sentence(tool(*arguments, status=69))
         assert f"systemctl enable --now {unit}" in said and str(tool.manager.folder) in said
+
+
+@pytest.mark.plain_start("listens in the place of the service")
+def test_no_descriptor_passes(tool, connections):
+    """The socket is one with AcceptFileDescriptors=no: what the kernel says of it is EPERM."""
+    path = str(tool.manager.folder / "closed")
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+        except OSError:
+            pytest.skip("this kernel has no SO_PASSRIGHTS")
+        listener.bind(path)
+        listener.listen()
+        thread = threading.Thread(target=greet, args=(listener,))
+        thread.start()
+        said = one_sentence(tool("save-endp", "label", "--socket", path, stdin=connections().fd, status=77))
+        assert "AcceptFileDescriptors=no" in said and "scached.socket" in said
+        thread.join()
+
+
+def greet(listener: socket.socket) -> None:
+    """As the native socket does; and wait until the agent is gone."""
+    agent, _ = listener.accept()
+    with agent:
+        agent.sendall(b"protocol\0connection_cache_protocol\0extensions\0save inline farewell\0\0")
+        while agent.recv(1000):
+            pass
 
 
 def test_no_permission(tool, daemon, root):

@@ -136,10 +136,14 @@ static void run_timed(struct bench *bench, enum operation operation) {
         timing->ns[timing->at++] = ns;
 }
 
+#if !__GLIBC_PREREQ(2, 33)
+#define mallinfo2 mallinfo /* with int for size_t */
+#endif
+
 static size_t memory_in_use(void) {
         struct mallinfo2 info = mallinfo2();
 
-        return info.uordblks + info.hblkhd;
+        return (size_t) info.uordblks + (size_t) info.hblkhd;
 }
 
 static int compare(const void *a, const void *b) {
@@ -215,7 +219,7 @@ static double empty(struct bench *bench, uint64_t n) {
 /* What a load from memory costs that the one before it must have brought the address of, at random within SIZE bytes:
  * what all of this is made of, where the machine's caches end. */
 static double measure_load(size_t size) {
-        enum { LOADS = 1000000 };
+        static const unsigned n_loads = 1000000;
         size_t n = size / 64, *lines = malloc(n * 64), at = 0;
         struct bench bench = { .random = 1 };
         double start;
@@ -233,12 +237,12 @@ static double measure_load(size_t size) {
         }
 
         start = now_ns();
-        for (unsigned i = 0; i < LOADS; i++)
+        for (unsigned i = 0; i < n_loads; i++)
                 at = lines[at];
         __asm__ volatile("" ::"r"(at));
         start = now_ns() - start;
         free(lines);
-        return start / LOADS;
+        return start / n_loads;
 }
 
 /* A cache that is filled and then used at random, each operation timed. Returns its bytes per entry beyond labels and

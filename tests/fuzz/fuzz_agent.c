@@ -3,7 +3,8 @@
  * agents and the peers of their connections do. Nothing may crash, leak memory or a descriptor, or be in two places.
  *
  * The first byte of a script says how the daemon is set up (enum setup). Each command after it is a byte with the agent in
- * its lowest two bits and the action (enum action) above them, followed by the action's own bytes. */
+ * its lowest two bits and the action (enum action) above them, followed by the action's own bytes. Where this runs as root, the
+ * agents can be of several users. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -35,7 +36,7 @@ enum action {
         ACTION_SEND_DESCRIPTORS, /* how many, of what kind, n, bytes */
         ACTION_READ,
         ACTION_CLOSE,
-        ACTION_CONNECT, /* dialect */
+        ACTION_CONNECT, /* dialect, and user above the lowest four bits */
         ACTION_PEER,    /* whose peer, what it does */
         ACTION_SHUTDOWN,
         ACTION_LET_GO,
@@ -43,6 +44,7 @@ enum action {
 };
 
 #define AGENTS_MAX       4
+#define USERS_MAX        3
 #define SOCKETS_MAX      64
 #define DESCRIPTORS_MANY 253 /* SCM_MAX_FD */
 #define REQUEST_SIZE     600
@@ -60,10 +62,14 @@ struct world {
         uint64_t wait_us;
         uint8_t setup;
         int agents[AGENTS_MAX];
+        uid_t users[AGENTS_MAX]; /* theirs */
         /* Connections that were sent to the daemon, each once: the peers' ends, and who they are. */
         int peers[SOCKETS_MAX];
         uint64_t cookies[SOCKETS_MAX];
-        bool received[SOCKETS_MAX]; /* an agent has it back */
+        bool received[SOCKETS_MAX];        /* an agent has it back */
+        bool sent[SOCKETS_MAX][USERS_MAX]; /* by this user */
+        bool copied[SOCKETS_MAX];          /* sent more than once */
+        int copy;                          /* of the last one that was sent, or -1 */
         size_t n_sockets;
         bool is_holding_itself; /* an agent has parked its own socket, which therefore outlives it */
 };
@@ -146,6 +152,7 @@ static void start(struct world *world, uint8_t setup) {
         sd_event *event;
 
         world->setup = setup;
+        world->copy = -1;
         for (size_t i = 0; i < AGENTS_MAX; i++)
                 world->agents[i] = -1;
         world->settings = (struct settings){
@@ -164,10 +171,15 @@ static void start(struct world *world, uint8_t setup) {
         sd_event_unref(event);
         CHECK(cache_new(&server->cache, &key, &limits) == 0);
         CHECK(disposal_new(&world->disposal, server->loop, 0) == 0);
-        CHECK(custody_new(&server->custody, server->loop, server->cache, &server->statistics, world->disposal,
-                      2) == 0);
+        CHECK(custody_new(&server->custody, server->loop, server->cache, &server->statistics,
+                      world->disposal, 2) == 0);
         CHECK(agents_new(&world->set, server, world->disposal) == 0);
-        agents_set_limit(world->set, setup & SETUP_FEW_AGENTS ? 2 : 100);
+        agents_set_limits(world->set,
+                &(struct agents_limits){
+                        .agents = setup & SETUP_FEW_AGENTS ? 2 : 100,
+                        .memory = setup & SETUP_FEW_BYTES ? 1 : 0,
+                        .in_flight = 3,
+                });
         loop_on_round(server->loop, on_round, world);
 }
 
@@ -185,14 +197,21 @@ static void count_connection(void *userdata, struct connection *connection) {
         (*n)++;
         CHECK(connection->state == CONNECTION_PARKED);
         for (size_t i = 0; i < world->n_sockets; i++)
-                CHECK(cookie != world->cookies[i] || !world->received[i]);
+                CHECK(cookie != world->cookies[i] || !world->received[i] || world->copied[i]);
+}
+
+/* The user with this number, from 0. */
+static uid_t uid_of(size_t user) {
+        return geteuid() == 0 ? (uid_t) (1000 + user) : geteuid();
 }
 
 static void count_binding(void *userdata, struct binding *binding) {
         uint64_t *n = userdata;
 
         (*n)++;
-        CHECK(binding->destination->scope.uid == getuid() || binding->destination->scope.uid == (uid_t) -1);
+        CHECK((binding->destination->scope.uid >= uid_of(0) &&
+                      binding->destination->scope.uid <= uid_of(USERS_MAX - 1)) ||
+                binding->destination->scope.uid == (uid_t) -1);
 }
 
 /* The books agree with what there is, and what an agent has is not in the cache as well. */
@@ -215,11 +234,18 @@ static void check(struct world *world) {
         CHECK(counts->destinations <= counts->bindings);
 }
 
-static void open_agent(struct world *world, size_t i, enum dialect dialect) {
+static void open_agent(struct world *world, size_t i, enum dialect dialect, size_t user) {
+        bool is_root = geteuid() == 0;
         int pair[2];
 
         closep(&world->agents[i]);
+        /* The peer is who made the pair. */
+        if (is_root)
+                CHECK(seteuid(uid_of(user)) == 0);
         CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+        if (is_root)
+                CHECK(seteuid(0) == 0);
+        world->users[i] = (uid_t) user;
         if (world->setup & SETUP_LITTLE_ROOM)
                 (void) setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &(int){ 0 }, sizeof(int));
         world->agents[i] = pair[0];
@@ -238,6 +264,16 @@ static bool make_descriptor(struct world *world, size_t agent, unsigned kind, in
                 world->peers[world->n_sockets] = pair[1];
                 world->cookies[world->n_sockets++] = cookie_of(pair[0]);
                 *ret = pair[0];
+                closep(&world->copy);
+                world->copy = fcntl(pair[0], F_DUPFD_CLOEXEC, 0);
+                world->sent[world->n_sockets - 1][world->users[agent]] = true;
+                return true;
+        case 3:
+                if (world->copy < 0)
+                        break;
+                world->copied[world->n_sockets - 1] = true;
+                world->sent[world->n_sockets - 1][world->users[agent]] = true;
+                *ret = fcntl(world->copy, F_DUPFD_CLOEXEC, 0);
                 return true;
         case 4:
                 CHECK(pipe2(pair, O_CLOEXEC) == 0);
@@ -294,12 +330,13 @@ static void send_descriptors(struct world *world, size_t agent, struct script *s
                 (void) close(fds[0]);
 }
 
-static void note_received(struct world *world, int fd) {
+static void note_received(struct world *world, size_t agent, int fd) {
         uint64_t cookie = cookie_of(fd);
 
         for (size_t i = 0; i < world->n_sockets; i++)
                 if (world->cookies[i] == cookie) {
-                        CHECK(!world->received[i]);
+                        CHECK(!world->received[i] || world->copied[i]);
+                        CHECK(world->sent[i][world->users[agent]] || world->setup & SETUP_SHARED);
                         world->received[i] = true;
                 }
 }
@@ -330,7 +367,7 @@ static bool read_answer(struct world *world, size_t agent) {
                 CHECK(c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)));
                 CHECK(!CMSG_NXTHDR(&message, c));
                 memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-                note_received(world, fd);
+                note_received(world, agent, fd);
                 (void) close(fd);
         }
         return true;
@@ -356,7 +393,7 @@ static void act(struct world *world, struct script *script) {
         size_t agent = command & 3;
 
         if (world->agents[agent] < 0)
-                open_agent(world, agent, DIALECT_POSTFIX);
+                open_agent(world, agent, DIALECT_POSTFIX, 0);
 
         switch ((enum action)((command >> 2) % _ACTION_MAX)) {
         case ACTION_SEND:
@@ -373,7 +410,8 @@ static void act(struct world *world, struct script *script) {
                 world->agents[agent] = -1;
                 break;
         case ACTION_CONNECT:
-                open_agent(world, agent, (enum dialect)(next_byte(script) % _DIALECT_MAX));
+                what = next_byte(script);
+                open_agent(world, agent, (enum dialect)((what & 15) % _DIALECT_MAX), what / 16 % USERS_MAX);
                 break;
         case ACTION_PEER:
                 what = next_byte(script);
@@ -427,6 +465,7 @@ static void stop(struct world *world) {
         disposal_free(world->disposal);
         loop_free(server->loop);
         wire_buffer_release(&server->scratch);
+        closep(&world->copy);
         for (size_t i = 0; i < world->n_sockets; i++)
                 closep(&world->peers[i]);
 }

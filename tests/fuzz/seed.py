@@ -5,6 +5,8 @@
 The scripts for fuzz_agent are spelled as its first comment says; what a fuzzer found on its own lies beside them.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from lists import encode  # noqa: E402
 
 SEND, SEND_DESCRIPTORS, READ, CLOSE, CONNECT, PEER, SHUTDOWN, LET_GO = range(8)
 POSTFIX, LEGACY, NATIVE, CONTROL = range(4)
-SOCKET, PIPE, EPOLL, DEVICE, OWN = 0, 4, 5, 6, 7
+SOCKET, COPY, PIPE, EPOLL, DEVICE, OWN = 0, 3, 4, 5, 6, 7
 
 ENDPOINT, PROPERTY = "smtp:192.0.2.1:25:", "rfile\t8\nmx.example.org\n"
 DESTINATION, BINDING = "smtp:example.org:25:", "mx=mx.example.org"
@@ -34,8 +36,8 @@ def send_with(data: bytes, n: int = 1, kind: int = SOCKET, agent: int = 0) -> by
     return command(SEND_DESCRIPTORS, n | kind << 2, len(data), agent=agent) + data
 
 
-def connect(dialect: int, agent: int = 0) -> bytes:
-    return command(CONNECT, dialect, agent=agent)
+def connect(dialect: int, agent: int = 0, user: int = 0) -> bytes:
+    return command(CONNECT, dialect | user << 4, agent=agent)
 
 
 READ_ONE = command(READ)
@@ -97,6 +99,17 @@ SCRIPTS = {
                  + send(encode(lists.find_endp(ENDPOINT) + INLINE) * 3 + SAVE_DEST) + READ_ONE * 4,
     "control": b"\0" + connect(CONTROL) + send(encode([("request", "status")])) + READ_ONE
                + send(encode([("request", "list")])) + send(encode([("request", "flush")])) + READ_ONE,
+    "users": b"\0" + connect(NATIVE) + connect(NATIVE, agent=1, user=1) + send_with(SAVE) + send_with(SAVE, agent=1)
+             + send(FIND_ENDP, agent=1) + TAKE + send(encode(lists.find_dest(DESTINATION) + INLINE), agent=1)
+             + command(READ, agent=1) + send(FIND_DEST) + TAKE,
+    "socket-twice": b"\0" + connect(NATIVE) + connect(NATIVE, agent=1, user=1) + send_with(SAVE)
+                    + send_with(SAVE, kind=COPY) + send_with(SAVE, kind=COPY, agent=1) + send(FIND_ENDP) + READ_ONE
+                    + send_with(SAVE, kind=COPY) + command(CLOSE) + connect(NATIVE) + send(FIND_ENDP) + TAKE,
+    "never-reads": b"\0" + connect(NATIVE) + connect(NATIVE, agent=1, user=1)
+                   + (send_with(SAVE) + send(encode(lists.find_endp(ENDPOINT) + INLINE))) * 4 + connect(NATIVE)
+                   + send_with(SAVE, agent=1) + send(encode(lists.find_endp(ENDPOINT) + INLINE), agent=1)
+                   + command(READ, agent=1) * 3,
+    "half-requests": b"\x04" + b"".join(connect(POSTFIX, agent=i, user=i % 3) + send(b"x" * 250, agent=i) for i in range(4)),
     "endless": b"\0" + connect(POSTFIX) + send(b"x" * 255) * 4,
     "malformed": b"\0" + connect(POSTFIX) + send(encode([("request", "steal")]) + encode([("ttl", 1)]) + b"\0")
                  + send(encode(lists.save_endp("-1", ENDPOINT, PROPERTY))) + READ_ONE * 4,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* model: src/cache as a program: one operation a line on standard input, what came of it a line on standard output */
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,11 +97,19 @@ static void save(struct driver *driver) {
                 .farewell = text(driver, 5),
                 .ttl_us = number(driver, 6),
                 .deadline_us = number(driver, 7),
+                .saved_by = (uid_t) number(driver, 8),
+                .cookie = number(driver, 9),
                 .fd = -1,
         };
         struct connection *connection;
+        int r;
 
-        if (cache_save_endpoint(driver->cache, &details, &connection) < 0)
+        r = cache_save_endpoint(driver->cache, &details, &connection);
+        if (r == -EEXIST) {
+                (void) printf("refused");
+                return;
+        }
+        if (r < 0)
                 die("out of memory");
         if (connection->id >= IDS_MAX)
                 die("too many connections");
@@ -117,6 +126,7 @@ static void bind_destination(struct driver *driver) {
                 .endpoint = text(driver, 5),
                 .ttl_us = number(driver, 6),
                 .deadline_us = number(driver, 7),
+                .saved_by = (uid_t) number(driver, 8),
         };
 
         if (cache_save_destination(driver->cache, &details) < 0)

@@ -9,7 +9,7 @@ from typing import Callable, Optional
 INFINITY = (1 << 64) - 1
 BINDINGS_MAX = 1024      # of one destination
 EXPIRED_PER_LOOKUP = 64
-EXPIRED, LIMIT, FLUSHED = 0, 1, 2
+EXPIRED, LIMIT, FLUSHED, REPLACED = 0, 1, 2, 3
 
 
 @dataclass
@@ -20,8 +20,11 @@ class Connection:
     prop: str
     farewell: str
     at: int
+    saved_by: int
+    socket: int = 0
     lent: bool = False
     passed_over: bool = False  # its turn to go came while it was lent
+    replaced: bool = False     # its socket was saved again while it was lent
 
 
 @dataclass
@@ -32,6 +35,11 @@ class Binding:
     prop: str
     endpoint: str
     at: int
+    saved_by: int
+
+
+class Tie(Exception):
+    """Several users hold most: which of them gives way is nobody's business."""
 
 
 @dataclass
@@ -77,10 +85,34 @@ class Reference:
                 len({(each.uid, each.endpoint) for each in parked}), len(self.destinations()),
                 self.bytes(), self.let_go, self.next_deadline()]
 
+    # Who holds how much.
+
+    def _held_connections(self) -> dict[int, int]:
+        held: dict[int, int] = {}
+        for each in self.connections:
+            held[each.saved_by] = held.get(each.saved_by, 0) + 1
+        return held
+
+    def _held_bytes(self) -> dict[int, int]:
+        """A label is on the account of the user who may find it."""
+        held: dict[int, int] = {}
+        for uid, size in ([(each.saved_by, self.cost("connection", len(each.prop) + len(each.farewell)))
+                           for each in self.connections] +
+                          [(each.saved_by, self.cost("binding", len(each.prop))) for each in self.bindings] +
+                          [(uid, self.cost("endpoint", len(label))) for uid, label in self.endpoints()] +
+                          [(uid, self.cost("destination", len(label))) for uid, label in self.destinations()]):
+            held[uid] = held.get(uid, 0) + size
+        return held
+
+    def _has_entries(self, user: int) -> bool:
+        return any(each.saved_by == user for each in [*self.connections, *self.bindings])
+
     # What goes.
 
-    def _first_parked(self, until: int = INFINITY) -> Optional[Connection]:
+    def _first_parked(self, until: int = INFINITY, user: Optional[int] = None) -> Optional[Connection]:
         for each in sorted(self.connections, key=lambda each: each.at):
+            if user not in (None, each.saved_by):
+                continue
             if each.at > until:
                 break
             if not each.lent:
@@ -98,27 +130,64 @@ class Reference:
             self._depart(first, why)
         return first is not None
 
-    def _room_for_connections(self, n: int) -> None:
+    def _evict_connection(self, user: Optional[int]) -> bool:
+        first = self._first_parked(user=user)
+        if first:
+            self._depart(first, LIMIT)
+        return first is not None
+
+    def _evict_entry(self, user: Optional[int]) -> bool:
+        binding = min((each for each in self.bindings if user in (None, each.saved_by)), key=lambda each: each.at,
+                      default=None)
+        connection = self._first_parked(binding.at if binding else INFINITY, user)
+        if connection:
+            self._depart(connection, LIMIT)
+        elif binding:
+            self.bindings.remove(binding)
+            self.let_go += 1
+        return bool(connection or binding)
+
+    def _evict_one(self, held: dict[int, int], limit: int, user: Optional[int], n: int,
+                   evict: Callable[[Optional[int]], bool]) -> bool:
+        """Of who holds most once the user holds N more; where that is all lent, of the other one of the two."""
+        mine = held.get(user, 0)
+        others = {each: count for each, count in held.items() if each != user}
+        top = max(others.values(), default=0)
+        most = [each for each, count in others.items() if count == top]
+        if user is not None and mine + n >= top:
+            first, seconds = user, most if top > mine else []
+        elif len(most) > 1:
+            raise Tie()
+        elif not most:
+            return False
+        else:
+            first, seconds = most[0], [user]
+        if evict(first):
+            return True
+        if user is None or (first != user and not self._has_entries(first)):
+            return evict(None)
+        if len(seconds) > 1:
+            raise Tie()
+        if not seconds:
+            return False
+        share = limit // (len(held) + (seconds[0] not in held))
+        return held.get(seconds[0], 0) >= share and evict(seconds[0])
+
+    def _room_for_connections(self, user: Optional[int], n: int) -> None:
         while self.max_connections and len(self.connections) + n > self.max_connections:
-            if not self.let_one_go(LIMIT):
+            if not self._evict_one(self._held_connections(), self.max_connections, user, n, self._evict_connection):
                 break
 
-    def _room(self, n: int) -> None:
+    def _room(self, user: Optional[int], n: int) -> None:
         while self.max_bytes and self.bytes() + n > self.max_bytes:
-            binding = min(self.bindings, key=lambda each: each.at, default=None)
-            connection = self._first_parked(binding.at if binding else INFINITY)
-            if connection:
-                self._depart(connection, LIMIT)
-            elif binding:
-                self.bindings.remove(binding)
-                self.let_go += 1
-            else:
+            if not self._evict_one(self._held_bytes(), self.max_bytes, user, n, self._evict_entry):
                 break
 
-    def limits(self, connections: int, size: int) -> None:
+    def limits(self, connections: int, size: int) -> str:
         self.max_connections, self.max_bytes = connections, size
-        self._room_for_connections(0)
-        self._room(0)
+        self._room_for_connections(None, 0)
+        self._room(None, 0)
+        return "ok"
 
     def expire(self, now: int, budget: int) -> bool:
         while budget:
@@ -141,28 +210,37 @@ class Reference:
         self.last_id = max(self.last_id, wanted) if wanted else self.last_id + 1
         return wanted or self.last_id
 
-    def save(self, wanted: int, uid: int, endpoint: str, prop: str, farewell: str, at: int) -> int:
-        self._room_for_connections(1)
-        self._room(self.cost("connection", len(prop) + len(farewell)) +
+    def save(self, wanted: int, uid: int, endpoint: str, prop: str, farewell: str, at: int, saved_by: int,
+             socket: int = 0) -> int | str:
+        for former in [each for each in self.connections if socket and each.socket == socket]:
+            if former.saved_by != saved_by:
+                return "refused"
+            if former.lent:
+                former.socket, former.replaced = 0, True
+            else:
+                self._depart(former, REPLACED)
+        self._room_for_connections(saved_by, 1)
+        self._room(saved_by, self.cost("connection", len(prop) + len(farewell)) +
                    self.cost("endpoint", len(endpoint)))
         number = self._take_id(wanted)
-        self.connections.append(Connection(number, uid, endpoint, prop, farewell, at))
+        self.connections.append(Connection(number, uid, endpoint, prop, farewell, at, saved_by, socket))
         return number
 
-    def bind(self, wanted: int, uid: int, destination: str, prop: str, endpoint: str,
-             at: int) -> None:
+    def bind(self, wanted: int, uid: int, destination: str, prop: str, endpoint: str, at: int,
+             saved_by: int) -> str:
         siblings = [each for each in self.bindings if (each.uid, each.destination) ==
                     (uid, destination)]
         for each in siblings:
             if (each.endpoint, each.prop) == (endpoint, prop):
-                each.at = at
-                return
+                each.at, each.saved_by = at, saved_by
+                return "ok"
         if len(siblings) >= BINDINGS_MAX:
             self.bindings.remove(min(siblings, key=lambda each: each.at))
             self.let_go += 1
-        self._room(self.cost("binding", len(prop)) + self.cost("destination", len(destination)) +
+        self._room(saved_by, self.cost("binding", len(prop)) + self.cost("destination", len(destination)) +
                    self.cost("endpoint", len(endpoint)))
-        self.bindings.append(Binding(self._take_id(wanted), uid, destination, prop, endpoint, at))
+        self.bindings.append(Binding(self._take_id(wanted), uid, destination, prop, endpoint, at, saved_by))
+        return "ok"
 
     def find_endpoint(self, uid: int, label: str, now: int) -> Optional[Connection]:
         line = sorted((each for each in self.parked() if (each.uid, each.endpoint) == (uid, label)),
@@ -184,7 +262,9 @@ class Reference:
         return None
 
     def take_back(self, connection: Connection, now: int) -> None:
-        if connection.at <= now:
+        if connection.replaced:
+            self._depart(connection, REPLACED)
+        elif connection.at <= now:
             self._depart(connection, EXPIRED)
         elif connection.passed_over:
             self._depart(connection, LIMIT)

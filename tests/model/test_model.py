@@ -7,17 +7,18 @@ in every run. SCACHED_LONG=1 goes on for ten minutes, SCACHED_SEED=N begins with
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
 import subprocess
 import time
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import pytest
 
-from reference import FLUSHED, Reference
+from reference import FLUSHED, Reference, Tie
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = Path(os.environ.get("SCACHED_BUILD") or REPOSITORY / "build") / "tests/model-driver"
@@ -29,6 +30,8 @@ SECONDS = 600 if os.environ.get("SCACHED_LONG") == "1" else 6
 TICK = 16
 TTLS = [1_000_000 * TICK + 1, 2_000_000 * TICK + 2, 2_000_000 * TICK + 3, 600_000_000 * TICK + 4,
         TICK + 5]
+
+EVERYONE = 0xffffffff
 
 Operation = list  # its name and arguments, all of which JSON can hold
 
@@ -70,7 +73,9 @@ def generate(chance: random.Random) -> list[Operation]:
     """A sequence. Whom an operation is about is said by a number of which the remainder counts, so
     that a sequence stays one when something is taken out of it."""
     operations: list[Operation] = []
-    uids = [0, 1, 0xffffffff][:chance.choice([1, 2, 3])]
+    uids = [0, 1, 0xfffffffe][:chance.choice([1, 2, 3])]
+    shares = chance.random() < 0.2  # what is saved is everybody's, and on the account of who saved it
+    sockets = chance.choice([0, 0, 1, 5, 50])
     labels = [letter * length for letter, length in zip("abcdef", (0, 1, 3, 8, 40, 300))]
     labels = labels[:chance.randint(2, 6)]
     sizes = chance.choice([[0, 1, 20], [0, 100, 1000], [500]])
@@ -88,11 +93,14 @@ def generate(chance: random.Random) -> list[Operation]:
     for _ in range(chance.choice([30, 100, 400])):
         name = chance.choices(names, likely)[0]
         tick = chance.choice([1, 1, 1, 10, 100_000, 1_000_000])
-        uid, label = chance.choice(uids), chance.choice(labels)
+        saver, label = chance.choice(uids), chance.choice(labels)
+        uid = EVERYONE if shares else saver
+        socket = chance.choice([0, chance.randint(1, sockets)]) if sockets else 0
         prop = "p" * chance.choice(sizes)
         arguments = {
-            "save": [uid, label, prop, "f" * chance.choice([0, 6]), chance.randrange(len(TTLS))],
-            "bind": [uid, label, prop, chance.choice(labels), chance.randrange(len(TTLS))],
+            "save": [uid, label, prop, "f" * chance.choice([0, 6]), chance.randrange(len(TTLS)),
+                     saver, socket],
+            "bind": [uid, label, prop, chance.choice(labels), chance.randrange(len(TTLS)), saver],
             "find_endpoint": [uid, label],
             "find_destination": [uid, label],
             "give": [chance.randrange(1000)],
@@ -106,9 +114,9 @@ def generate(chance: random.Random) -> list[Operation]:
         }[name]
         operations.append([name, tick, *arguments])
         if name == "bind" and chance.random() < 0.002:
-            operations += [["bind", 1, uid, label, f"{number}", label, 3] for number in range(1100)]
+            operations += [["bind", 1, uid, label, f"{number}", label, 3, saver] for number in range(1100)]
         if name == "save" and chance.random() < 0.02:
-            operations += [["save", 1, uid, label, prop, "", 4] for _ in range(100)]
+            operations += [["save", 1, uid, label, prop, "", 4, saver] for _ in range(100)]
     return operations
 
 
@@ -118,7 +126,7 @@ class Run:
     def __init__(self, operations: list[Operation]):
         self.operations = operations
         self.driver = Driver()
-        self.costs: dict[int, tuple[int, ...]] = {}
+        self.costs: dict[tuple[str, int], int] = {}
         self.model = Reference(self._cost)
         self.now = 1_000_000_000 * TICK
         self.former = 0
@@ -126,10 +134,11 @@ class Run:
         self.walks: dict[str, Optional[set[int]]] = {"walk_connections": None, "walk_bindings": None}
 
     def _cost(self, kind: str, size: int) -> int:
-        if size not in self.costs:
-            result = self.driver.ask("cost", size, 0)[0]
-            self.costs[size] = tuple(map(int, result.split()))
-        return self.costs[size][("endpoint", "destination", "binding", "connection").index(kind)]
+        if (kind, size) not in self.costs:
+            result = map(int, self.driver.ask("cost", size, 0)[0].split())
+            self.costs |= {(each, size): cost
+                           for each, cost in zip(("endpoint", "destination", "binding", "connection"), result)}
+        return self.costs[kind, size]
 
     def go(self) -> None:
         try:
@@ -170,19 +179,40 @@ class Run:
         number = number * 1000 + self.former
         self.former += 1
         at = self.now + number * TICK + TTLS[ttl] % TICK
-        got = self.driver.ask("save", number + 1, uid, "=" + label, "=" + prop, "=", TTLS[ttl], at)
-        return got, str(self.model.save(number + 1, uid, label, prop, "", at))
+        save = (number + 1, uid, label, prop, "", at, uid)
+        if not (wanted := self._try(Reference.save, *save)):
+            return None, None
+        got = self.driver.ask("save", number + 1, uid, "=" + label, "=" + prop, "=", TTLS[ttl], at, uid, 0)
+        return got, wanted
 
-    def _save(self, uid: int, label: str, prop: str, farewell: str, ttl: int):
-        at = self.now + TTLS[ttl]
-        got = self.driver.ask("save", 0, uid, "=" + label, "=" + prop, "=" + farewell, TTLS[ttl], at)
-        return got, str(self.model.save(0, uid, label, prop, farewell, at))
+    def _save(self, uid: int, label: str, prop: str, farewell: str, ttl: int, saver: Optional[int] = None,
+              socket: int = 0):
+        at, saver = self.now + TTLS[ttl], uid if saver is None else saver
+        save = (0, uid, label, prop, farewell, at, saver, socket)
+        if not (wanted := self._try(Reference.save, *save)):
+            return None, None
+        got = self.driver.ask("save", 0, uid, "=" + label, "=" + prop, "=" + farewell, TTLS[ttl], at, saver, socket)
+        return got, wanted
 
-    def _bind(self, uid: int, label: str, prop: str, endpoint: str, ttl: int):
-        at = self.now + TTLS[ttl]
-        got = self.driver.ask("bind", 0, uid, "=" + label, "=" + prop, "=" + endpoint, TTLS[ttl], at)
-        self.model.bind(0, uid, label, prop, endpoint, at)
-        return got, "ok"
+    def _bind(self, uid: int, label: str, prop: str, endpoint: str, ttl: int, saver: Optional[int] = None):
+        at, saver = self.now + TTLS[ttl], uid if saver is None else saver
+        if not (wanted := self._try(Reference.bind, 0, uid, label, prop, endpoint, at, saver)):
+            return None, None
+        got = self.driver.ask("bind", 0, uid, "=" + label, "=" + prop, "=" + endpoint, TTLS[ttl], at, saver)
+        return got, wanted
+
+    def _try(self, operation: Callable, *arguments) -> Optional[str]:
+        """Do it with the model, unless it is not clear who gives way."""
+        trial = copy.copy(self.model)
+        trial.connections = [copy.copy(each) for each in trial.connections]
+        trial.bindings = [copy.copy(each) for each in trial.bindings]
+        try:
+            result = operation(trial, *arguments)
+        except Tie:
+            self.model.departed.clear()
+            return None
+        self.model = trial
+        return str(result)
 
     def _find_endpoint(self, uid: int, label: str):
         found = self.model.find_endpoint(uid, label, self.now)
@@ -226,8 +256,9 @@ class Run:
         return self.driver.ask("let_one_go"), str(int(self.model.let_one_go(FLUSHED)))
 
     def _limits(self, connections: int, size: int):
-        self.model.limits(connections, size)
-        return self.driver.ask("limits", connections, size), "ok"
+        if not (wanted := self._try(Reference.limits, connections, size)):
+            return None, None
+        return self.driver.ask("limits", connections, size), wanted
 
     def _walk_connections(self, budget: int):
         return self._walk("walk_connections", budget, self.model.parked())

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Machines for tests: a shared one, because most tests can share, and fresh ones for the others."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable, Iterator
 
@@ -55,7 +57,7 @@ def machine(request, shared_machine: Shared) -> Iterator[Machine]:
     machine.mark = machine.journal_end()
     yield machine
     machine.end_processes()
-    if request.node.stash.get(FAILED, False):
+    if getattr(request.node, "has_failed", False):
         shared_machine.discard()
 
 
@@ -85,16 +87,13 @@ def module_machine() -> Iterator[Machine]:
     machine.stop()
 
 
-FAILED = pytest.StashKey[bool]()
-
-
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """Show with a failure what its machines had to say about it."""
     report = (yield).get_result()
     if not report.failed:
         return
-    item.stash[FAILED] = True
+    item.has_failed = True
     for name, value in getattr(item, "funcargs", {}).items():
         if isinstance(value, Machine) and value.alive:
             try:

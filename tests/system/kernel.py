@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The kernel calls behind a machine that Python itself does not bring before 3.12."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 

@@ -8,6 +8,8 @@
     assert sum(d.conn_use >= 2 for d in deliveries) > 10 and not postfix.warnings()
 """
 
+from __future__ import annotations
+
 import itertools
 import re
 from dataclasses import dataclass
@@ -16,11 +18,11 @@ from pathlib import Path
 from rig import Entry, Machine, format_entries
 
 MAIL_FACILITY = "2"
-GENERATOR = "postfix-instance-generator"
+SOCKET = "scached-postfix.socket"
+GENERATOR = "systemd/system-generators/postfix-instance-generator"
 
 # A host that relays everything, asks no name server, tries again soon, and caches every connection.
 SETTINGS = {
-    "compatibility_level": "3.6",
     "myhostname": "machine.example",
     "mydestination": "",
     "alias_maps": "",
@@ -43,6 +45,13 @@ DELIVERY = re.compile(r"^\w+: to=<(?P<recipient>[^>]*)>,.*? relay=(?P<relay>[^,]
 COMPLAINT = re.compile(r"^(warning|error|fatal|panic): ")
 
 _batches = itertools.count(1)   # no two mails of one process have the same recipient
+
+
+def compatibility_level(machine: Machine) -> str:
+    """That of the release itself, so that it has no word to say about defaults that have changed."""
+    version = machine.run(["postconf", "-d", "-h", "mail_version"]).stdout
+    major, minor = map(int, version.split(".")[:2])
+    return f"{major}.{minor}" if (major, minor) >= (3, 6) else "2"
 
 
 class MailFailed(AssertionError):
@@ -69,18 +78,19 @@ class Delivery:
 class Postfix:
     """One instance of Postfix: "-" is the default one, postmulti(1) makes one with another name.
 
-    Settings are those of main.cf, over SETTINGS. All the rest is the distribution's: master.cf,
-    chroot, units. The log goes to the journal.
+    Settings are those of main.cf, over SETTINGS, and services lines of master.cf. All the rest is
+    the distribution's: chroot, units, the other services. The log goes to the journal.
     """
 
-    def __init__(self, machine: Machine, instance: str = "-", **settings: str):
+    def __init__(self, machine: Machine, instance: str = "-", services: tuple[str, ...] = (), **settings: str):
         self.machine = machine
         self.instance = instance
+        self.services = services
         suffix = "" if instance == "-" else instance.removeprefix("postfix")
         self.name = f"postfix{suffix}"                           # as its log lines call it
         self.config_directory = f"/etc/postfix{suffix}"
         self.queue_directory = f"/var/spool/postfix{suffix}"
-        self.settings = SETTINGS | settings
+        self.settings = {"compatibility_level": compatibility_level(machine)} | SETTINGS | settings
 
     def configure(self) -> None:
         """Write main.cf and forget whatever the host had configured and queued."""
@@ -89,7 +99,6 @@ class Postfix:
             self.machine.write(f"{self.config_directory}/main.cf", "".join(lines))
             self.machine.run(["cp", "/usr/share/postfix/master.cf.dist",
                               f"{self.config_directory}/master.cf"])
-            self._settle()
             self.machine.run("for queue in active bounce corrupt defer deferred flush hold incoming"
                              " maildrop trace; do [ ! -d $queue ] || find $queue -type f -delete;"
                              " done", cwd=self.queue_directory)
@@ -100,7 +109,10 @@ class Postfix:
             # A new instance listens nowhere and lets nobody submit mail, until told otherwise.
             self.set(**{"authorized_submit_users": "static:anyone"} | self.settings)
             self.machine.run(["postmulti", "-i", self.instance, "-e", "enable"])
-            self._settle()
+        for line in self.services:
+            name, kind = line.split()[:2]
+            self.machine.run(["postconf", "-c", self.config_directory, "-M", f"{name}/{kind}={line}"])
+        self._settle()
 
     def set(self, **settings: str) -> None:
         """Change main.cf; reload() makes a running Postfix notice."""
@@ -118,10 +130,23 @@ class Postfix:
             self.stop()
         self.configure()
         # Where units are made for each instance a machine has switched it off: it needs a main.cf.
-        self.machine.run(["rm", "-f", f"/run/systemd/system-generators/{GENERATOR}"])
+        self.machine.run(["rm", "-f", f"/run/{GENERATOR}"])
         self.machine.systemctl("daemon-reload")
-        self.machine.systemctl("start", "postfix.service")
+        self.machine.systemctl("start", self._unit())
         self.machine.run(["postfix", "-c", self.config_directory, "status"])
+
+    def _unit(self) -> str:
+        """Until Debian 12 the unit of the default instance starts them all; from 13 on each has one of its own."""
+        if self.instance == "-" or self.machine.run(["test", "-e", f"/lib/{GENERATOR}"], check=False).returncode == 0:
+            return "postfix.service"
+        return f"postfix@{self.instance.removeprefix('postfix-')}.service"
+
+    def enable_socket(self) -> None:
+        """Enable scached's socket as an administrator does. Postfix before 3.6 expects no greeting: scached(8)."""
+        if self.settings["compatibility_level"] == "2":
+            self.machine.write(f"/etc/systemd/system/{SOCKET}.d/legacy.conf",
+                               "[Socket]\nFileDescriptorName=postfix-legacy\n")
+        self.machine.systemctl("enable", "--now", SOCKET)
 
     def reload(self) -> None:
         self.machine.run(["postfix", "-c", self.config_directory, "reload"])

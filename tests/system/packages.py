@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the tests of packages share: how they are made, and what each kind of them promises."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess

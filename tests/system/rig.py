@@ -9,6 +9,8 @@
 The machine shows the files of this host, and keeps its changes to itself. See boot for how.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import json
@@ -334,6 +336,11 @@ class Machine:
         chosen = [f"--property={','.join(properties)}"] if properties else []
         lines = self.systemctl("show", unit, *chosen).stdout.splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def exposure(self, unit: str) -> float:
+        """What systemd-analyze(1) thinks of its sandbox: 10 is no sandbox at all."""
+        said = self.run(["systemd-analyze", "security", "--no-pager", unit]).stdout
+        return float(re.search(r"Overall exposure level for .*: (\S+)", said)[1])
 
     def install(self, *variables: str) -> None:
         """`make install`, as an administrator does it, of what has been built: all up to date,

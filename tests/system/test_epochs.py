@@ -41,7 +41,7 @@ class Receiver:
         machine.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=receiver.example",
                      "-keyout", f"{FOLDER}/key.pem", "-out", f"{FOLDER}/cert.pem"])
         machine.run(f"cat {FOLDER}/key.pem {FOLDER}/cert.pem >{FOLDER}/certificate.pem")
-        self.process = machine.popen(["/usr/bin/python3", machine.inside(REPO / "tests/system/receiver.py"), str(PORT),
+        self.process = machine.popen(["/usr/bin/python3", machine.inside(REPO / "tests/system/mail_recorder.py"), str(PORT),
                                       FOLDER], stdout=-1)
         assert self.process.stdout.readline() == "ready\n"
 

@@ -16,7 +16,7 @@ from rig import BUILD, BUILD_INSIDE, Entry, Machine
 
 SERVICE = "scached.service"
 LOG = "/var/log/mail.log"
-TOOLS = ("usr/sbin/logwatch", "usr/sbin/pflogsumm")
+TOOLS = ("logwatch", "pflogsumm")
 
 # An agent that makes mistakes, and leaves something parked, of which some is dead.
 MISTAKES = """
@@ -84,7 +84,7 @@ def live(machine: Machine) -> None:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Machine]:
-    if not all((BUILD / "readers" / tool).exists() for tool in TOOLS):
+    if not all(list((BUILD / "readers/usr").glob(f"*bin/{tool}")) for tool in TOOLS):
         pytest.skip("needs logwatch and pflogsumm: sh packaging/deps check")
     machine = start(Machine())
     try:

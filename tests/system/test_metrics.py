@@ -52,12 +52,12 @@ def test_the_timer_replaces_the_file_and_fills_no_journal(host):
     host.wait(lambda: changed(host, FILE) not in ("", first), 10, "the file is replaced")
     assert "\nscached_connections_saved_total 0\n" in host.read(FILE)
     assert host.run(["ls", "-A", FOLDER]).stdout == "scached.prom\n"
-    assert host.journal(unit=SERVICE) == []
+    # systemd 262 tells of each control group that its machine has no pids controller, as not every host has it.
+    assert [entry for entry in host.journal(unit=SERVICE) if "pids.max" not in entry["MESSAGE"]] == []
 
 
 def test_sandbox(host):
-    result = host.run(["systemd-analyze", "security", "--no-pager", "--threshold=20", SERVICE], check=False)
-    assert result.returncode == 0, result.stdout
+    assert host.exposure(SERVICE) <= 2.0
 
 
 def test_another_folder_of_another_user(host):

@@ -36,7 +36,7 @@ def host(packages, fresh_machine) -> Machine:
 def dpkg(machine: Machine, *arguments) -> str:
     """Run dpkg(1); nothing in it may fail or complain."""
     result = machine.run(["dpkg", *arguments], env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=120)
-    usual = re.compile("Creating group |Created symlink |Not building database")
+    usual = re.compile("Creating (group|user) |Created symlink |Not building database")
     complaints = [line for line in result.stderr.splitlines() if not usual.match(line)]
     assert complaints == []
     return result.stdout
@@ -51,10 +51,22 @@ def older(machine: Machine, package: Path, version: str) -> str:
     return f"{folder}/package.deb"
 
 
+# Tags that only some releases of lintian have: of an init script, which a daemon that needs systemd does without; of a web page,
+# which the project does not have; of examples, which no package installs; and of fields that the oldest release needs and
+# the newest takes for granted.
+OF_SOME_RELEASES = re.compile(r"\b(package-supports-alternative-init-but-no-init\.d-script|upstream-metadata-file-is-missing"
+                              r"|package-does-not-install-examples|(out-of-date|newer)-standards-version"
+                              r"|package-uses-old-debhelper-compat-version"
+                              r"|redundant-(priority-optional|rules-requires-root-no)-field"
+                              r"|ored-build-depends-on-obsolete-package Build-Depends: pkg-config)\b")
+
+
 def test_lintian_has_nothing_to_say(packages):
-    result = subprocess.run(["lintian", "--allow-root", "--pedantic", "--display-info", *packages.glob("*.changes")],
+    result = subprocess.run(["lintian", "--allow-root", "--pedantic", "--display-info", "--fail-on=none",
+                             *packages.glob("*.changes")],
                             text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
-    assert (result.returncode, re.sub(r"(?m)^N:.*\n?", "", result.stdout)) == (0, "")
+    said = [line for line in result.stdout.splitlines() if not line.startswith("N:") and not OF_SOME_RELEASES.search(line)]
+    assert (result.returncode, said) == (0, [])
 
 
 def test_two_builds_are_the_same(packages, tmp_path):
@@ -87,11 +99,11 @@ def test_upgrade_starts_nothing_that_did_not_run(host, packages):
 
 
 def test_purge_leaves_nothing(host, packages):
+    host.run(["mkdir", "-p", "/var/spool/postfix/private"])
     before = paths(host)
     dpkg(host, "-i", host.inside(made(packages, "scached")), host.inside(made(packages, "libscache0")),
          host.inside(made(packages, "libscache-dev")))
     host.write("/etc/scached/scached.conf", "max_idle = 1h\n")
-    host.run(["mkdir", "-p", "/var/spool/postfix/private"])
     host.systemctl("enable", "--now", *OPTIONAL)
     host.run("scachectl status")
     assert paths(host) - before

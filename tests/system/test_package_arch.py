@@ -25,6 +25,9 @@ OPTIONS=(strip docs !libtool !staticlibs emptydirs zipman purge !debug lto)
 PACKAGER='scached maintainers <maintainers@scached.example>'
 """
 
+# What Arch's own pacman.conf has: a package that comes as a file needs no signature.
+PACMAN = "[options]\nArchitecture = auto\nSigLevel = Required DatabaseOptional\nLocalFileSigLevel = Optional\n"
+
 FILES = {
     "usr/bin/scachectl", "usr/bin/scached", "usr/include/scache.h", "usr/lib/libscache.so", "usr/lib/libscache.so.0",
     "usr/lib/pkgconfig/libscache.pc", "usr/lib/systemd/catalog/scached.catalog", "usr/lib/sysusers.d/scached.conf",
@@ -45,6 +48,7 @@ def host(module_machine) -> Machine:
     settle(module_machine)
     # Where there is Arch, there are these.
     module_machine.run("mkdir -p /var/lib/pacman /usr/share/licenses /usr/share/zsh/site-functions")
+    module_machine.write("/etc/pacman.conf", PACMAN)
     module_machine.run("pacman -Q", check=False)   # makes its records, in which it finds nothing
     return module_machine
 

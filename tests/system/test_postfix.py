@@ -18,7 +18,7 @@ def host(machine):
     machine.write("/etc/scached/scached.conf", "max_idle = 1s\n")
     postfix = Postfix(machine, connection_cache_service_name="scached")
     postfix.start()
-    machine.systemctl("enable", "--now", "scached-postfix.socket")
+    postfix.enable_socket()
     yield machine, postfix
     machine.systemctl("disable", "--now", "scached-postfix.socket", SERVICE)
 

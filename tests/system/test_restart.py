@@ -98,11 +98,11 @@ def test_crash_under_load(host, number):
     workers = [Worker(host, "cycle", NATIVE, "0") for _ in range(4)]
     for worker in workers:
         worker.hear()
-    for crash in range(1, 4):
+    for _ in range(3):
         time.sleep(0.5)   # work, for there to be a load
+        pid = host.show(SERVICE, "MainPID")["MainPID"]
         host.systemctl("kill", f"--signal={number}", SERVICE)
-        host.wait(lambda: host.show(SERVICE, "NRestarts")["NRestarts"] == str(crash), 10,
-                  "a restart by systemd")
+        host.wait(lambda: host.show(SERVICE, "MainPID")["MainPID"] not in ("0", pid), 10, "the next agent starts it again")
         host.wait(lambda: host.show(SERVICE, "ActiveState")["ActiveState"] == "active", 10)
     for worker in workers:
         said = worker.stop()
@@ -131,8 +131,7 @@ def test_mail_flows_through_restarts(host):
     """Every two seconds, for a minute."""
     postfix = Postfix(host, connection_cache_service_name="scached")
     postfix.start()
-    host.systemctl("stop", SERVICE)   # systemd takes no new socket for a service that runs
-    host.systemctl("enable", "--now", "scached-postfix.socket")
+    postfix.enable_socket()
     recipients = []
     with Sink(host):
         end = time.monotonic() + MAIL_SECONDS
@@ -200,4 +199,4 @@ def test_a_stop_says_goodbye(host):
         assert lines("lost connection") == []
     assert host.show(SERVICE, "NFileDescriptorStore", "ActiveState", "Result") == {
         "NFileDescriptorStore": "0", "ActiveState": "inactive", "Result": "success"}
-    assert descriptors(host) <= before
+    host.wait(lambda: descriptors(host) <= before, 5, "systemd lets go of its copies")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The rig itself: whatever else fails, it must not be the machine."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import re

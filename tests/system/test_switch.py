@@ -4,9 +4,11 @@
 import pytest
 
 from mail import Postfix, Sink
+from sequences import Worker
 
 SERVICE_NAME = "connection_cache_service_name"
 UNIT = "scached-postfix.socket"
+FOLDER = "/var/spool/postfix/private"
 SECOND_UNIT = "scached-postfix@var-spool-postfix\\x2dtwo.socket"
 SECOND_SERVICE = "scached@var-spool-postfix\\x2dtwo.service"
 
@@ -111,14 +113,95 @@ def test_two_instances_do_not_share_what_they_park(host):
 
 
 def test_service_that_runs_for_other_agents(host):
+    """It gets Postfix's socket without losing what they have parked."""
     postfix = Postfix(host)
     postfix.start()
+    host.write("/etc/scached/scached.conf", "connection_cache_ttl_limit = 1h\n")
     host.systemctl("enable", "--now", "scached.socket", "scached-control.socket")
+    worker = keep(host)
+    said = switch(host, "enable")
+    assert "a lookup works" in said and active(host, UNIT)
+    assert worker.ask() == {"found": 10, "told_goodbye": 0, "lost": []}
+    said = switch(host, "enable")
+    assert "already" in said and "enabled" not in said
+
+
+def keep(host) -> Worker:
+    worker = Worker(host, "keep", "/run/scached/scached.sock", "10")
+    assert worker.hear() == {"parked": 10}
+    return worker
+
+
+def test_before_postfix_ran_once(host):
+    """Debian 13 makes the folder of sockets only then."""
+    postfix = Postfix(host)
+    postfix.configure()
+    host.run(["rm", "-rf", FOLDER])
+    said = switch(host, "enable")
+    assert f"{FOLDER}: created by Postfix" in said and "a lookup works" in said
+    assert parameter(postfix) == "scached"
+    host.run(["postfix", "start"])
+    with Sink(host):
+        assert reuses(postfix)
+        check(postfix)
+
+
+@pytest.mark.parametrize("missing", [FOLDER, "/var/spool/postfix"])
+def test_folder_that_appears_later(host, missing):
+    """The socket is enabled before there is Postfix, or before it ran, and opens when it can, also if the service runs by then."""
+    host.run(["mv", missing, "/root/away"])
+    host.systemctl("enable", "--now", UNIT)
+    assert not active(host, UNIT)
     host.run(["scachectl", "status"])
-    assert active(host, "scached.service")
-    assert "scached.service: stopped" in switch(host, "enable")
-    assert active(host, UNIT)
-    host.run(["scachectl", "status"])
+    host.run(["mv", "/root/away", missing])
+    host.wait(lambda: active(host, UNIT), 5)
+    host.wait(lambda: not active(host, UNIT.replace(".socket", ".path")), 5)
+    postfix = Postfix(host)
+    postfix.start()
+    host.run(["postconf", "connection_cache_service_name=scached"])
+    host.run(["postfix", "reload"])
+    with Sink(host):
+        assert reuses(postfix)
+        check(postfix)
+
+
+def test_socket_that_was_moved_to_a_folder_that_is_missing(host):
+    host.write(f"/etc/systemd/system/{UNIT}.d/moved.conf",
+               "[Unit]\nConditionPathIsDirectory=\nConditionPathIsDirectory=/srv/private\n"
+               "[Socket]\nListenStream=\nListenStream=/srv/private/scached\n")
+    host.systemctl("daemon-reload")
+    host.mark = host.journal_end()
+    host.systemctl("start", UNIT)
+    host.systemctl("start", "scached-control.socket")
+    assert not active(host, UNIT) and len(host.journal()) < 20
+
+
+def test_stopped_before_its_folder_appears(host):
+    host.run(["mv", FOLDER, "/root/away"])
+    host.systemctl("enable", "--now", UNIT)
+    host.systemctl("stop", UNIT)
+    host.run(["mv", "/root/away", FOLDER])
+    host.systemctl("start", "scached-control.socket")   # a job that comes to its end after any that the folder had begun
+    assert not active(host, UNIT)
+
+
+def test_socket_that_is_of_no_use(host):
+    """It is open, but of another user, of another dialect, or of a service that does not answer: opened anew."""
+    postfix = Postfix(host)
+    postfix.start()
+    drop_in = f"/run/systemd/system/{UNIT}.d/wrong.conf"
+    for wrong in ("SocketUser=nobody", "FileDescriptorName=postfix-legacy"):
+        host.write(drop_in, f"[Socket]\n{wrong}\n")
+        host.systemctl("daemon-reload")
+        host.systemctl("enable", "--now", UNIT)
+        result = host.run(["scachectl", "postfix", "enable"], check=False)
+        assert result.returncode == 69 and "a lookup by user \"postfix\" through" in result.stderr
+        assert "systemctl enable" not in result.stderr, "it is what was just done"
+        assert parameter(postfix) == "scache"
+        host.run(["rm", drop_in])
+        host.systemctl("daemon-reload")
+        assert "a lookup works" in switch(host, "enable")
+        switch(host, "disable")
 
 
 def test_before_36_there_is_no_greeting(host):
@@ -137,6 +220,7 @@ def test_nothing_is_switched_to_what_does_not_work(host):
     host.systemctl("mask", "scached.service")
     result = host.run(["scachectl", "postfix", "enable"], check=False)
     assert result.returncode == 69 and "Could not start scached-postfix.socket" in result.stderr
+    assert "systemctl enable" not in result.stderr
     assert parameter(postfix) == "scache"
 
 

@@ -121,8 +121,7 @@ def test_verify(host):
 
 
 def test_sandbox(host):
-    result = host.run(["systemd-analyze", "security", "--no-pager", "--threshold=10", SERVICE], check=False)
-    assert result.returncode == 0, result.stdout
+    assert host.exposure(SERVICE) <= 1.0
 
 
 def test_sockets_belong_to_whom_they_should(host):
@@ -178,10 +177,11 @@ def test_no_system_call_is_missing_from_the_list(host):
 
 
 def test_back_after_crashes(host):
-    """More crashes in a row than any start limit allows, and the socket is still there."""
+    """However often it crashes: a socket that closes for it opens again."""
+    host.write("/etc/systemd/system/scached-reopen@.service.d/pause.conf", "[Service]\nEnvironment=PAUSE=1\n")
+    host.systemctl("daemon-reload")
     for _ in range(25):
-        host.python(CONNECT)
-        pid = host.show(SERVICE, "MainPID")["MainPID"]
-        host.run(["kill", "-KILL", pid])
-    host.python(CONNECT)
+        host.wait(lambda: host.python(CONNECT, check=False).returncode == 0, 10, "an answer")
+        host.systemctl("kill", "--signal=KILL", SERVICE)
+    host.wait(lambda: host.python(CONNECT, check=False).returncode == 0, 10, "an answer")
     assert host.show("scached.socket", "ActiveState")["ActiveState"] == "active"

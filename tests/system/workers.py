@@ -4,6 +4,8 @@
     python3 workers.py hold SOCKET GROUP UID COUNT     parks, keeps asking, and finds all in the end
     python3 workers.py cycle SOCKET UID                saves and finds without end, until told
     python3 workers.py smtp SOCKET ADDRESS:PORT COUNT TTL     parks connections to a real SMTP server
+    python3 workers.py ask DIALECT=SOCKET...   asks on each socket without end; says for how long there was no answer
+    python3 workers.py keep SOCKET COUNT       parks, and says in the end what was found, what was told goodbye, and what was lost
 
 They behave as Postfix does when the cache goes away: connect anew, try once more, and then give up.
 """
@@ -18,9 +20,11 @@ import resource
 import select
 import socket
 import sys
+import threading
 import time
 
-from connection import identity
+from connection import Connection, identity
+from control import Control
 from protocol import FAIL, OK, Agent, ProtocolError
 
 TIMEOUT = 10.0
@@ -183,7 +187,72 @@ def smtp(path: str, address: str, count: str, ttl: str) -> None:
     tell(done=True)
 
 
+# How long there may be no answer before that is worth a word, and how long an agent waits for one.
+SHORTEST_GAP = 1.0
+PATIENCE = 3.0
+
+
+def ask_once(dialect: str, path: str) -> bool:
+    try:
+        if dialect == "control":
+            asking = Control(path, PATIENCE)
+            asking.ask("status")
+            asking.socket.close()
+        else:
+            with Agent(path, dialect, PATIENCE) as asking:
+                assert asking.find_endp("never saved").status == FAIL
+        return True
+    except (ProtocolError, OSError):
+        return False
+
+
+def ask(*sockets: str) -> None:
+    """On a word, say when each was last answered, and which gaps there were between two answers."""
+    last: dict[str, float] = {}
+    gaps: list[tuple[str, float, float]] = []
+
+    def go_on(socket: str) -> None:
+        dialect, path = socket.split("=")
+        while True:
+            if ask_once(dialect, path):
+                now = time.monotonic()
+                if now - last.get(socket, now) > SHORTEST_GAP:
+                    gaps.append((socket, last[socket], now))
+                last[socket] = now
+            time.sleep(0.05)
+
+    for socket in sockets:
+        threading.Thread(target=go_on, args=(socket,), daemon=True).start()
+    while told(3600):
+        said, gaps = gaps, []
+        tell(last=last, gaps=said)
+
+
+def keep(path: str, count: str) -> None:
+    kept = []
+    with Agent(path, "native", TIMEOUT) as agent:
+        for i in range(int(count)):
+            connection = Connection(TIMEOUT)
+            assert agent.save_endp_inline(3600, f"kept {i}", "", connection.fd, farewell="QUIT\r\n") == OK
+            connection.pass_on()
+            kept.append(connection)
+    tell(parked=len(kept))
+    told(3600)
+    found = told_goodbye = 0
+    lost = []
+    with Agent(path, "native", TIMEOUT) as agent:
+        for i, connection in enumerate(kept):
+            with agent.find_endp_inline(f"kept {i}") as answer:
+                if answer.status == OK and answer.identity == connection.identity and connection.works(answer.fd):
+                    found += 1
+                elif connection.wait_let_go() == b"QUIT\r\n":
+                    told_goodbye += 1
+                else:
+                    lost.append(i)
+    tell(found=found, told_goodbye=told_goodbye, lost=lost)
+
+
 if __name__ == "__main__":
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    {"hold": hold, "cycle": cycle, "smtp": smtp}[sys.argv[1]](*sys.argv[2:])
+    {"hold": hold, "cycle": cycle, "smtp": smtp, "ask": ask, "keep": keep}[sys.argv[1]](*sys.argv[2:])

@@ -59,6 +59,7 @@ static inline void bind_to(struct cache *cache, uid_t uid, const char *destinati
         const char *endpoint, uint64_t now_us, uint64_t ttl_us) {
         struct binding_details details = {
                 .scope.uid = uid,
+                .saved_by = uid,
                 .destination = slice_of(destination),
                 .property = slice_of(property),
                 .endpoint = slice_of(endpoint),

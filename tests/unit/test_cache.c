@@ -3,6 +3,8 @@
 
 #include "caches.h"
 
+#include <errno.h>
+
 #define SECOND USEC_PER_SEC
 #define NOW    (100 * SECOND)
 #define LONG   (50 * SECOND)
@@ -392,6 +394,160 @@ TEST(test_limit_of_bytes) {
         empty_cache(cache);
 }
 
+/* At a limit the user who holds most gives way, with what is nearest to its end of that. */
+TEST(test_share_of_connections) {
+        struct cache *cache = new_cache(6, 0);
+
+        for (int i = 0; i < 2; i++)
+                park(cache, USER, "mine", i, NOW, SECOND + (uint64_t) i);
+        for (int i = 0; i < 4; i++)
+                park(cache, 11, "theirs", 10 + i, NOW, LONG - (uint64_t) i);
+        for (int i = 0; i < 20; i++) {
+                park(cache, 11, "theirs", 20 + i, NOW, 2 * LONG + (uint64_t) i);
+                assert_int_equal(departed(cache, DEPARTURE_LIMIT), i < 4 ? 13 - i : 16 + i);
+                assert_int_equal(cache_gave_way(cache), 11);
+        }
+        /* Who has less than the share gets it. */
+        park(cache, USER, "mine", 2, NOW, SECOND);
+        assert_int_equal(departed(cache, DEPARTURE_LIMIT), 36);
+        /* Who has the share is among those who hold most. */
+        park(cache, USER, "mine", 3, NOW, LONG);
+        assert_int_equal(departed(cache, DEPARTURE_LIMIT), 0);
+        assert_int_equal(cache_gave_way(cache), USER);
+        empty_cache(cache);
+}
+
+TEST(test_share_of_bytes) {
+        struct cache *cache = new_cache(0, 4096);
+        char label[16];
+
+        bind_to(cache, USER, "d", "", "e", NOW, SECOND);
+        park(cache, USER, "e", 1, NOW, SECOND);
+        for (int i = 0; i < 300; i++) {
+                (void) snprintf(label, sizeof(label), "%d", i);
+                park(cache, 11, label, 100 + i, NOW, LONG);
+                bind_to(cache, 11, label, "", label, NOW, LONG);
+                assert_true(cache_counts(cache)->bytes <= 4096);
+        }
+        assert_true(cache_counts(cache)->bindings_let_go > 200);
+        assert_int_equal(take_destination(cache, USER, "d", NOW), 1);
+        empty_cache(cache);
+}
+
+/* What is lent cannot be evicted: who holds most of it does not push out others, who have less than their share. */
+TEST(test_share_while_lent) {
+        struct cache *cache = new_cache(4, 0);
+        struct connection *lent[4];
+
+        for (int i = 0; i < 4; i++)
+                lent[i] = park(cache, 11, "e", i, NOW, LONG);
+        for (int i = 0; i < 4; i++)
+                assert_ptr_equal(
+                        cache_find_endpoint(cache, (struct scope){ .uid = 11 }, SLICE("e"), NOW), lent[i]);
+        park(cache, USER, "e", 10, NOW, SECOND);
+        park(cache, USER, "e", 11, NOW, LONG);
+        assert_null(cache_next_departed(cache));
+        park(cache, USER, "e", 12, NOW, LONG);
+        assert_int_equal(departed(cache, DEPARTURE_LIMIT), 10);
+        for (int i = 0; i < 4; i++)
+                assert_int_equal(give(cache, lent[i]), i);
+        empty_cache(cache);
+}
+
+/* Where users share, what is found is everybody's, and what is held is still each one's own. */
+TEST(test_share_where_users_share) {
+        struct cache *cache = new_cache(4, 0);
+
+        for (int i = 0; i < 10; i++) {
+                struct connection_details details = {
+                        .scope.uid = (uid_t) -1,
+                        .saved_by = i < 2 ? USER : 11,
+                        .endpoint = SLICE("e"),
+                        .ttl_us = LONG,
+                        .deadline_us = NOW + LONG + (uint64_t) i,
+                        .fd = i,
+                };
+                struct connection *connection;
+
+                assert_int_equal(cache_save_endpoint(cache, &details, &connection), 0);
+                if (i >= 4)
+                        assert_int_equal(departed(cache, DEPARTURE_LIMIT), i - 2);
+        }
+        assert_int_equal(take_endpoint(cache, (uid_t) -1, "e", NOW), 0);
+        empty_cache(cache);
+}
+
+/* Who renews a binding has it on its account from then on. */
+TEST(test_renewed_by_another) {
+        struct binding_details details = {
+                .scope.uid = (uid_t) -1,
+                .saved_by = USER,
+                .destination = SLICE("d"),
+                .endpoint = SLICE("e"),
+                .ttl_us = LONG,
+                .deadline_us = NOW + LONG,
+        };
+        struct cache *cache = new_cache(0, 0);
+        struct accounts *accounts = cache_accounts(cache);
+        uint64_t bytes;
+
+        assert_int_equal(cache_save_destination(cache, &details), 0);
+        bytes = account_held(accounts_find(accounts, USER), ACCOUNT_BYTES);
+        assert_true(bytes > 0);
+        details.saved_by = 11;
+        assert_int_equal(cache_save_destination(cache, &details), 0);
+        assert_null(accounts_find(accounts, USER));
+        assert_int_equal(account_held(accounts_find(accounts, 11), ACCOUNT_BYTES), bytes);
+        assert_false(cache_expire(cache, NOW + LONG, 10));
+        assert_int_equal(accounts->by_uid.n_entries, 0);
+        empty_cache(cache);
+}
+
+static int save_socket(struct cache *cache, uid_t uid, const char *endpoint, int fd, uint64_t cookie,
+        struct connection **ret) {
+        struct connection_details details = {
+                .scope.uid = uid,
+                .saved_by = uid,
+                .endpoint = slice_of(endpoint),
+                .ttl_us = LONG,
+                .deadline_us = NOW + LONG,
+                .cookie = cookie,
+                .fd = fd,
+        };
+
+        return cache_save_endpoint(cache, &details, ret);
+}
+
+TEST(test_one_socket_once) {
+        struct cache *cache = new_cache(2, 0);
+        struct connection *connection, *lent;
+
+        assert_int_equal(save_socket(cache, USER, "a", 1, 77, &connection), 0);
+        assert_int_equal(save_socket(cache, USER, "b", 2, 78, &connection), 0);
+        assert_int_equal(save_socket(cache, 11, "a", 3, 77, &connection), -EEXIST);
+        assert_null(cache_next_departed(cache));
+
+        /* As a new one; and nobody is evicted for it. */
+        assert_int_equal(save_socket(cache, USER, "b", 4, 77, &connection), 0);
+        assert_int_equal(departed(cache, DEPARTURE_REPLACED), 1);
+        assert_null(cache_next_departed(cache));
+        assert_int_equal(take_endpoint(cache, USER, "a", NOW), -1);
+        assert_int_equal(take_endpoint(cache, USER, "b", NOW), 2);
+
+        /* One that is lent is the other user's until it is gone; saved again meanwhile, it does not come back. */
+        lent = cache_find_endpoint(cache, (struct scope){ .uid = USER }, SLICE("b"), NOW);
+        assert_int_equal(save_socket(cache, 11, "a", 5, 77, &connection), -EEXIST);
+        assert_int_equal(save_socket(cache, USER, "b", 6, 77, &connection), 0);
+        cache_take_back(cache, lent, NOW);
+        assert_int_equal(departed(cache, DEPARTURE_REPLACED), 4);
+        assert_int_equal(take_endpoint(cache, USER, "b", NOW), 6);
+        assert_int_equal(save_socket(cache, 11, "a", 7, 77, &connection), 0);
+        cache_remove(cache, connection);
+        connection_free(connection);
+        assert_int_equal(save_socket(cache, USER, "a", 8, 77, &connection), 0);
+        empty_cache(cache);
+}
+
 /* What is larger than the limit pushes everything out, and is there. */
 TEST(test_limit_smaller_than_one_entry) {
         struct cache *cache = new_cache(0, 10);
@@ -435,6 +591,7 @@ TEST(test_taken_over) {
                 struct connection_details parked = {
                         .id = old[i].id,
                         .scope.uid = USER,
+                        .saved_by = USER,
                         .endpoint = SLICE("e"),
                         .ttl_us = old[i].ttl,
                         .deadline_us = old[i].deadline,
@@ -442,6 +599,7 @@ TEST(test_taken_over) {
                 struct binding_details binding = {
                         .id = 10 + old[i].id,
                         .scope.uid = USER,
+                        .saved_by = USER,
                         .destination = SLICE("d"),
                         .property = { (const char *) &ids[i], 1 },
                         .endpoint = SLICE("e"),
@@ -500,6 +658,12 @@ int main(void) {
                 cmocka_unit_test(test_let_go),
                 cmocka_unit_test(test_limit_of_connections),
                 cmocka_unit_test(test_limit_of_bytes),
+                cmocka_unit_test(test_share_of_connections),
+                cmocka_unit_test(test_share_of_bytes),
+                cmocka_unit_test(test_share_while_lent),
+                cmocka_unit_test(test_share_where_users_share),
+                cmocka_unit_test(test_renewed_by_another),
+                cmocka_unit_test(test_one_socket_once),
                 cmocka_unit_test(test_limit_smaller_than_one_entry),
                 cmocka_unit_test(test_limit_of_bindings),
                 cmocka_unit_test(test_taken_over),

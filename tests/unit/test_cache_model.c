@@ -65,35 +65,65 @@ static void model_depart(size_t i, enum departure why) {
         expected_why[n_departed++] = why;
 }
 
-static size_t nearest(enum model_state state) {
+/* Nobody, or all. */
+#define ALL USERS
+
+static bool is_of(size_t i, uid_t uid) {
+        return uid == ALL || connections[i].uid == uid;
+}
+
+static size_t nearest(enum model_state state, uid_t uid) {
         size_t first = SIZE_MAX;
 
         for (size_t i = 0; i < n_connections; i++)
-                if (connections[i].state == state &&
+                if (connections[i].state == state && is_of(i, uid) &&
                         (first == SIZE_MAX || connections[i].at_us < connections[first].at_us))
                         first = i;
         return first;
 }
 
-static uint64_t count(enum model_state state) {
+static uint64_t count_of(enum model_state state, uid_t uid) {
         uint64_t n = 0;
 
         for (size_t i = 0; i < n_connections; i++)
-                n += connections[i].state == state;
+                n += connections[i].state == state && is_of(i, uid);
         return n;
 }
 
-static void model_make_room(void) {
-        while (limit > 0 && count(PARKED) + count(LENT) >= limit) {
-                size_t first = nearest(PARKED);
+static uint64_t count(enum model_state state) {
+        return count_of(state, ALL);
+}
 
-                for (size_t i = 0; i < n_connections; i++)
-                        if (connections[i].state == LENT &&
-                                (first == SIZE_MAX || connections[i].at_us < connections[first].at_us))
-                                connections[i].was_due = true;
-                if (first == SIZE_MAX)
+static uint64_t held(uid_t uid) {
+        return count_of(PARKED, uid) + count_of(LENT, uid);
+}
+
+/* A user's connection that is nearest to its end goes, if it has one that is not lent. */
+static bool model_evict(uid_t uid) {
+        size_t first = nearest(PARKED, uid);
+
+        for (size_t i = 0; i < n_connections; i++)
+                if (connections[i].state == LENT && is_of(i, uid) &&
+                        (first == SIZE_MAX || connections[i].at_us < connections[first].at_us))
+                        connections[i].was_due = true;
+        if (first == SIZE_MAX)
+                return false;
+        model_depart(first, DEPARTURE_LIMIT);
+        return true;
+}
+
+/* Two users: who then holds more gives way, or, if that is all lent, the other one, but not below its share. */
+static void model_make_room(uid_t uid) {
+        while (limit > 0 && held(ALL) >= limit) {
+                uid_t other = 1 - uid, first = held(uid) + 1 >= held(other) ? uid : other;
+                uint64_t n_users = (uint64_t) (held(0) > 0) + (held(1) > 0);
+
+                if (model_evict(first))
+                        continue;
+                if (first == uid && held(other) <= held(uid))
                         break;
-                model_depart(first, DEPARTURE_LIMIT);
+                if (held(1 - first) == 0 || held(1 - first) < limit / n_users || !model_evict(1 - first))
+                        break;
         }
 }
 
@@ -105,7 +135,7 @@ static void act_park(void) {
         if (n_connections == CONNECTIONS_MAX)
                 return;
 
-        model_make_room();
+        model_make_room(uid);
         connections[n_connections].state = PARKED;
         connections[n_connections].uid = uid;
         connections[n_connections].endpoint = endpoint;
@@ -170,8 +200,8 @@ static void act_find_endpoint(void) {
         uid_t uid = (uid_t) choose(USERS);
         unsigned endpoint = (unsigned) choose(LABELS);
 
-        check_found(
-                cache_find_endpoint(cache, (struct scope){ .uid = uid }, slice_of(label(endpoint)), now), model_lend(uid, endpoint));
+        check_found(cache_find_endpoint(cache, (struct scope){ .uid = uid }, slice_of(label(endpoint)), now),
+                model_lend(uid, endpoint));
 }
 
 static void act_find_destination(void) {
@@ -189,7 +219,8 @@ static void act_find_destination(void) {
                 if (expected != SIZE_MAX)
                         break;
         }
-        found = cache_find_destination(cache, (struct scope){ .uid = uid }, slice_of(label(destination)), now, &property);
+        found = cache_find_destination(
+                cache, (struct scope){ .uid = uid }, slice_of(label(destination)), now, &property);
         if (found)
                 assert_true(slice_equal(property, slice_of(label(bindings[binding].property))));
         check_found(found, expected);
@@ -233,7 +264,7 @@ static void act_remove(void) {
 static void act_expire(void) {
         size_t first;
 
-        while ((first = nearest(PARKED)) != SIZE_MAX && connections[first].at_us <= now)
+        while ((first = nearest(PARKED, ALL)) != SIZE_MAX && connections[first].at_us <= now)
                 model_depart(first, DEPARTURE_EXPIRED);
         for (size_t i = 0; i < n_bindings; i++)
                 bindings[i].is_gone = bindings[i].is_gone || bindings[i].at_us <= now;

@@ -70,6 +70,7 @@ static int save_endpoint(struct cache *cache, unsigned i) {
         char label[16];
         struct connection_details details = {
                 .scope.uid = USER,
+                .saved_by = USER,
                 .endpoint = { label, (size_t) snprintf(label, sizeof(label), "e%u", i) },
                 .property = SLICE("property"),
                 .ttl_us = LONG + i,
@@ -85,6 +86,7 @@ static int save_destination(struct cache *cache, unsigned i) {
         char destination[16], endpoint[16];
         struct binding_details details = {
                 .scope.uid = USER,
+                .saved_by = USER,
                 .destination = { destination,
                         (size_t) snprintf(destination, sizeof(destination), "d%u", i) },
                 .endpoint = { endpoint, (size_t) snprintf(endpoint, sizeof(endpoint), "x%u", i) },
@@ -134,6 +136,7 @@ TEST(test_renew) {
         struct cache *cache = new_cache(0, 0);
         struct binding_details details = {
                 .scope.uid = USER,
+                .saved_by = USER,
                 .destination = SLICE("d"),
                 .endpoint = SLICE("e"),
                 .ttl_us = 2 * LONG,

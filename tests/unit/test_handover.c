@@ -297,30 +297,58 @@ static void count(void *userdata, int fd) {
 static void after(_unused_ void *userdata) {
 }
 
+static size_t unpack(const struct parcel parcels[], size_t n_parcels, size_t *n) {
+        int fds[200];
+
+        for (size_t i = 0; i < n_parcels; i++)
+                fds[i] = parcels[i].fd;
+        return parcels_unpack(fds, n_parcels, count, after, n);
+}
+
+static void close_parcels(const struct parcel parcels[], size_t n_parcels) {
+        for (size_t i = 0; i < n_parcels; i++) {
+                assert_true(parcel_is_held(&parcels[i]));
+                assert_int_equal(close(parcels[i].fd), 0);
+                assert_false(parcel_is_held(&parcels[i]));
+                assert_int_equal(close(parcels[i].sender), 0);
+        }
+}
+
+/* Also where there is nothing to pack there is a parcel, of which one can see whether it is kept. */
+static void test_parcel_of_nothing(_unused_ void **state) {
+        struct parcel parcel;
+        size_t n = 0;
+
+        assert_int_equal(parcels_pack(NULL, 0, &parcel, 1, NULL), 1);
+        assert_int_equal(unpack(&parcel, 1, &n), 0);
+        assert_int_equal(n, 0);
+        close_parcels(&parcel, 1);
+        assert_int_equal(parcels_pack(NULL, 0, &parcel, 0, NULL), 0);
+}
+
 static void test_parcels_keep_the_order(_unused_ void **state) {
         int stream = socket(AF_UNIX, SOCK_STREAM, 0), datagram = socket(AF_UNIX, SOCK_DGRAM, 0);
-        int fds[N_PACKED], parcels[200];
-        bool packed[N_PACKED];
+        struct parcel parcels[200];
+        int fds[N_PACKED], places[N_PACKED];
         size_t n_parcels, n = 0;
 
         for (size_t i = 0; i < N_PACKED; i++)
                 fds[i] = i % 3 ? stream : datagram;
 
-        n_parcels = parcels_pack(fds, N_PACKED, parcels, ELEMENTSOF(parcels), packed);
-        assert_in_range(n_parcels, 1, 5);
+        n_parcels = parcels_pack(fds, N_PACKED, parcels, ELEMENTSOF(parcels), places);
+        assert_true(n_parcels >= 1 && n_parcels <= 5);
         for (size_t i = 0; i < N_PACKED; i++)
-                assert_true(packed[i]);
+                assert_true(places[i] >= (i == 0 ? 0 : places[i - 1]) && (size_t) places[i] < n_parcels);
 
-        assert_int_equal(parcels_unpack(parcels, n_parcels, count, after, &n), 0);
+        assert_int_equal(unpack(parcels, n_parcels, &n), 0);
         assert_int_equal(n, N_PACKED);
 
         /* They are empty now. */
         n = 0;
-        assert_int_equal(parcels_unpack(parcels, n_parcels, count, after, &n), 0);
+        assert_int_equal(unpack(parcels, n_parcels, &n), 0);
         assert_int_equal(n, 0);
 
-        for (size_t i = 0; i < n_parcels; i++)
-                assert_int_equal(close(parcels[i]), 0);
+        close_parcels(parcels, n_parcels);
         assert_int_equal(close(stream), 0);
         assert_int_equal(close(datagram), 0);
 }
@@ -329,36 +357,35 @@ static void test_parcels_keep_the_order(_unused_ void **state) {
 static void test_parcels_in_another_order(_unused_ void **state) {
         enum { N = 60000 };
         int stream = socket(AF_UNIX, SOCK_STREAM, 0), datagram = socket(AF_UNIX, SOCK_DGRAM, 0);
-        int *fds = calloc(N, sizeof(*fds)), parcels[200], reversed[200];
-        bool *packed = calloc(N, sizeof(*packed));
+        int *fds = calloc(N, sizeof(*fds)), *places = calloc(N, sizeof(*places));
+        struct parcel parcels[200], reversed[200];
         size_t n_parcels, n = 0, n_packed = 0;
 
         for (size_t i = 0; i < N; i++)
                 fds[i] = i % 3 ? stream : datagram;
-        n_parcels = parcels_pack(fds, N, parcels, ELEMENTSOF(parcels), packed);
-        assert_in_range(n_parcels, 2, ELEMENTSOF(parcels));
+        n_parcels = parcels_pack(fds, N, parcels, ELEMENTSOF(parcels), places);
+        assert_true(n_parcels >= 2 && n_parcels <= ELEMENTSOF(parcels));
         for (size_t i = 0; i < n_parcels; i++)
                 reversed[i] = parcels[n_parcels - 1 - i];
         for (size_t i = 0; i < N; i++)
-                n_packed += packed[i];
+                n_packed += places[i] != PARCEL_NONE;
 
-        assert_int_equal(parcels_unpack(reversed, n_parcels, count, after, &n), 0);
+        assert_int_equal(unpack(reversed, n_parcels, &n), 0);
         assert_int_equal(n, n_packed);
-        for (size_t i = 0; i < n_parcels; i++)
-                assert_int_equal(close(parcels[i]), 0);
+        close_parcels(parcels, n_parcels);
 
         /* With room for one parcel only, the first ones are in it. */
         n = 0;
-        n_parcels = parcels_pack(fds, N, parcels, 1, packed);
+        n_parcels = parcels_pack(fds, N, parcels, 1, places);
         assert_int_equal(n_parcels, 1);
-        assert_true(packed[0] && !packed[N - 1]);
-        assert_int_equal(parcels_unpack(parcels, 1, count, after, &n), 0);
-        assert_in_range(n, 1000, N - 1);
-        assert_true(packed[n - 1] && !packed[n]);
-        assert_int_equal(close(parcels[0]), 0);
+        assert_true(places[0] == 0 && places[N - 1] == PARCEL_NONE);
+        assert_int_equal(unpack(parcels, 1, &n), 0);
+        assert_true(n >= 1000 && n < N);
+        assert_true(places[n - 1] == 0 && places[n] == PARCEL_NONE);
+        close_parcels(parcels, 1);
 
         free(fds);
-        free(packed);
+        free(places);
         assert_int_equal(close(stream), 0);
         assert_int_equal(close(datagram), 0);
 }
@@ -367,22 +394,22 @@ static void test_parcels_in_another_order(_unused_ void **state) {
 static void test_some_cannot_travel(_unused_ void **state) {
         enum { N = 200 };
         int stream = socket(AF_UNIX, SOCK_STREAM, 0), datagram = socket(AF_UNIX, SOCK_DGRAM, 0);
+        struct parcel parcels[2];
+        int fds[N], places[N];
         size_t n_parcels, n = 0;
-        int fds[N], parcels[2];
-        bool packed[N];
 
         /* The places of those that can are 0, 1, 2 again when the others are left out. */
         for (size_t i = 0, good = 0; i < N; i++)
                 fds[i] = i % 5 == 4 || i < 3 ? -1 : good++ % 3 ? stream : datagram;
 
-        n_parcels = parcels_pack(fds, N, parcels, ELEMENTSOF(parcels), packed);
+        n_parcels = parcels_pack(fds, N, parcels, ELEMENTSOF(parcels), places);
         assert_int_equal(n_parcels, 1);
         for (size_t i = 0; i < N; i++)
-                assert_int_equal(packed[i], fds[i] >= 0);
-        assert_int_equal(parcels_unpack(parcels, n_parcels, count, after, &n), 0);
+                assert_int_equal(places[i], fds[i] >= 0 ? 0 : PARCEL_NONE);
+        assert_int_equal(unpack(parcels, n_parcels, &n), 0);
         assert_int_equal(n, N - N / 5 - 3);
 
-        assert_int_equal(close(parcels[0]), 0);
+        close_parcels(parcels, 1);
         assert_int_equal(close(stream), 0);
         assert_int_equal(close(datagram), 0);
 }
@@ -396,6 +423,7 @@ int main(void) {
                 cmocka_unit_test(test_lies_with_a_good_checksum),
                 cmocka_unit_test(test_version_without_epochs),
                 cmocka_unit_test(test_unknown_counters_are_passed_over),
+                cmocka_unit_test(test_parcel_of_nothing),
                 cmocka_unit_test(test_parcels_keep_the_order),
                 cmocka_unit_test(test_parcels_in_another_order),
                 cmocka_unit_test(test_some_cannot_travel),

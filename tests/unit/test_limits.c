@@ -18,11 +18,14 @@ TEST(test_fits) {
                                 assert_true(limits.connections >= 1);
                                 assert_true(limits.agents >= 1);
                                 assert_true(limits.leaving >= 1);
+                                assert_true(limits.in_flight >= 1);
                                 assert_true(limits.closing >= 1);
                                 /* From 1,024 on, there is room for all that a message brings, too. */
                                 assert_true(limits.connections + 2 * limits.agents + limits.leaving +
                                                 limits.closing + (n >= 1024 ? 253 : 0) + 32 <=
                                         n);
+                                /* A restart sends all connections, whatever agents have not read. */
+                                assert_true(limits.connections + limits.in_flight <= n);
                                 if (wishes[i] > 0)
                                         assert_true(limits.connections <= wishes[i]);
                                 if (wishes[j] > 0)
@@ -45,7 +48,7 @@ TEST(test_defaults) {
         assert_true(limits.connections > 500000);
         assert_true(limits.agents >= 1000);
         limits = limits_share(1024, 0, 0);
-        assert_true(limits.connections > 300);
+        assert_true(limits.connections > 280);
         assert_true(limits.agents >= 100);
         /* One wish does not take from the other. */
         assert_int_equal(limits_share(1024, 10, 0).agents, limits.agents);

@@ -17,6 +17,7 @@ static void test_defaults(void **state) {
         assert_int_equal(settings->connection_limit, 0);
         assert_int_equal(settings->memory_limit, 64 << 20);
         assert_int_equal(settings->agent_limit, 0);
+        assert_int_equal(settings->agent_memory_limit, 8 << 20);
         assert_int_equal(settings->request_size_limit, 128 << 10);
         assert_false(settings->share_between_users);
         assert_string_equal(settings->farewell, "QUIT\r\n");

@@ -1,0 +1,359 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Random sequences of what administrators type, on the installed service, with agents that ask and connections that are parked.
+
+    sequences.py [--seed=N] [--count=200] [--length=5] [--only=I]
+
+Each sequence begins with all sockets open. It may do to units whatever systemctl can, in any order and at any pace. During
+and after it, no socket that is meant to be open may be without an answer for longer than OUTAGE_MAX seconds; afterwards
+the journal is quiet; and of what is parked, everything is found again or was told goodbye. Which sequences there are
+depends on the seed alone. One that fails is made as short as it can be, with a new machine for each try.
+`make check` runs a few of them: test_sequences.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rig import Machine, Unsupported, format_entries, readable
+
+SERVICE = "scached.service"
+SOCKETS = {   # and how workers.py is to ask there
+    "scached.socket": "native=/run/scached/scached.sock",
+    "scached-control.socket": "control=/run/scached/control.sock",
+    "scached-postfix.socket": "postfix=/var/spool/postfix/private/scached",
+}
+UNITS = (*SOCKETS, SERVICE)
+GLOBS = ("scached*", "scached*.socket")
+
+OUTAGE_MAX = 5.0       # seconds
+QUIET = 1.5            # seconds that the journal is watched after a sequence
+QUIET_LINES_MAX = 2    # a hundred lines a minute
+LINES_MAX = 60         # of one command: it may restart everything
+KEPT = 20              # connections
+
+# Which verbs there are, and how often.
+VERBS = {"restart": 6, "stop": 3, "start": 4, "try-restart": 2, "reload": 2, "reload-or-restart": 2, "reenable --now": 2,
+         "mask": 2, "unmask": 2, "edit": 2}
+# systemctl knows units of these only by their names.
+WITHOUT_GLOBS = {"reenable --now", "mask", "unmask", "edit"}
+CAN_BE_QUEUED = {"restart", "stop", "start", "try-restart", "reload", "reload-or-restart"}
+
+
+@dataclass(frozen=True)
+class Command:
+    verb: str
+    units: tuple[str, ...]
+    is_queued: bool = False   # systemctl does not wait for it
+    pause: float = 0          # seconds, after it
+
+    def lines(self) -> list[str]:
+        """For a shell."""
+        if self.verb == "edit":
+            return [f"mkdir -p /etc/systemd/system/{unit}.d && "
+                    f"printf '[Unit]\\nDocumentation=man:scached(8)\\n' >/etc/systemd/system/{unit}.d/override.conf"
+                    for unit in self.units] + ["systemctl daemon-reload"]
+        option = "--no-block " if self.is_queued else ""
+        return [f"systemctl {option}{self.verb} {' '.join(map(repr, self.units))}"]
+
+    def __str__(self) -> str:
+        return "; ".join(self.lines()) + (f"; sleep {self.pause}" if self.pause else "")
+
+
+def draw(source: random.Random) -> Command:
+    verb = source.choices(list(VERBS), list(VERBS.values()))[0]
+    if verb not in WITHOUT_GLOBS and source.random() < 0.2:
+        units = (source.choice(GLOBS),)
+    else:
+        units = tuple(source.sample(UNITS, source.choices((1, 2, 3, 4), (8, 3, 3, 2))[0]))
+    return Command(verb, units, verb in CAN_BE_QUEUED and source.random() < 0.3, source.choice((0, 0, 0.05, 0.3)))
+
+
+def sequence(seed: int, number: int, length: int) -> list[Command]:
+    source = random.Random(f"{seed} {number}")
+    return [draw(source) for _ in range(length)]
+
+
+class Meant:
+    """Which sockets are meant to be open: nobody has stopped or masked them since they were opened.
+
+    One that was stopped may be open all the same, because whoever starts the service opens the sockets that are enabled."""
+
+    def __init__(self) -> None:
+        self.is_open = dict.fromkeys(SOCKETS, True)
+        self.masked: set[str] = set()
+        self.deaf: set[str] = set()   # masked while open: systemd forgets what it listened on, until a restart
+        self.may_part = False   # with what is parked, saying goodbye
+        self.spans: list[tuple[str, float, float]] = []   # when which was open
+        self._since = dict.fromkeys(SOCKETS, 0.0)
+
+    def serves(self, unit: str) -> bool:
+        return self.is_open[unit] and SERVICE not in self.masked
+
+    def before(self, command: Command) -> None:
+        """What is not meant to be any more as soon as it is typed."""
+        units = self._matched(command)
+        if command.verb == "stop":
+            self._close(unit for unit in units if unit in SOCKETS)
+            self.deaf.difference_update(units)
+            self.may_part |= SERVICE in units
+        elif command.verb == "mask":
+            if SERVICE in units:
+                self._end_spans(SOCKETS)
+            self._close(unit for unit in units if unit in SOCKETS)
+            self.deaf.update(unit for unit in units if unit in SOCKETS)
+            self.masked.update(units)
+            self.may_part = True   # a restart may find no socket, or nobody who keeps anything
+        elif command.verb in ("restart", "reload-or-restart", "try-restart") and SERVICE in self.masked:
+            # systemd says that it opens no socket of a service that is masked.
+            self._close(unit for unit in units if unit in SOCKETS and unit not in self.masked)
+
+    def after(self, command: Command, worked: bool) -> None:
+        """What is meant to be from here on."""
+        units = self._matched(command)
+        if not worked:   # as it has told; newer ones do nothing if one of several units is masked
+            self._begin_spans()
+            return
+        if command.verb == "unmask":
+            self.masked.difference_update(units)
+        elif command.verb in ("start", "restart", "reload-or-restart") and SERVICE not in self.masked and not command.units[0] in GLOBS:
+            # Of a glob, systemd takes the units that it has in memory.
+            if command.verb != "start":
+                self.deaf.difference_update(unit for unit in units if unit not in self.masked)
+            opened = SOCKETS if SERVICE in units and command.verb != "reload-or-restart" else units
+            for unit in opened:
+                if unit in SOCKETS and unit not in self.masked and unit not in self.deaf:
+                    self.is_open[unit] = True
+        self._begin_spans()
+
+    def end(self) -> None:
+        self._end_spans(SOCKETS)
+
+    def _matched(self, command: Command) -> list[str]:
+        if command.units[0] == "scached*":
+            return list(UNITS)
+        return list(SOCKETS) if command.units[0] in GLOBS else list(command.units)
+
+    def _close(self, units: Iterator[str]) -> None:
+        for unit in list(units):
+            self._end_spans([unit])
+            self.is_open[unit] = False
+
+    def _end_spans(self, units) -> None:
+        for unit in units:
+            if self._since[unit]:
+                self.spans.append((unit, self._since[unit], time.monotonic()))
+                self._since[unit] = 0.0
+
+    def begin(self) -> None:
+        self._begin_spans()
+
+    def _begin_spans(self) -> None:
+        for unit in SOCKETS:
+            if self.serves(unit) and not self._since[unit]:
+                self._since[unit] = time.monotonic()
+
+
+class Failed(AssertionError):
+    """A sequence did not end as it should; the text says how."""
+
+
+class Worker:
+    def __init__(self, machine: Machine, *arguments: str):
+        self.process = machine.popen(
+            ["/usr/bin/python3", machine.inside(Path(__file__).with_name("workers.py")), *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def hear(self) -> dict:
+        assert readable(self.process.stdout.fileno(), 60), "a worker says nothing"
+        line = self.process.stdout.readline()
+        assert line, f"a worker failed:\n{self.process.stderr.read()}"
+        return json.loads(line)
+
+    def ask(self) -> dict:
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return self.hear()
+
+
+class Host:
+    """A machine with the service, and agents that never cease to ask."""
+
+    def __init__(self, machine: Machine):
+        self.machine = machine
+        machine.install()
+        machine.write("/etc/scached/scached.conf", "connection_cache_ttl_limit = 1h\nmax_idle = 0\n")
+        machine.run("getent passwd postfix >/dev/null || useradd --system postfix; mkdir -p /var/spool/postfix/private")
+        machine.systemctl("enable", "--now", *SOCKETS)
+        self.asker = Worker(machine, "ask", *SOCKETS.values())
+
+    def answered(self) -> dict[str, float]:
+        """When each socket was last answered, by unit. Gaps since the last time are added to self.gaps."""
+        said = self.asker.ask()
+        units = {how: unit for unit, how in SOCKETS.items()}
+        self.gaps += [(units[how], begin, end) for how, begin, end in said["gaps"]]
+        return {units[how]: at for how, at in said["last"].items()}
+
+    def wait_served(self, units: list[str], since: float) -> None:
+        deadline = time.monotonic() + OUTAGE_MAX
+        while silent := [unit for unit in units if self.answered().get(unit, 0) < since]:
+            if time.monotonic() > deadline:
+                raise Failed(f"{OUTAGE_MAX} s after the end nobody answers on {', '.join(silent)}")
+            time.sleep(0.02)
+
+    def settle(self) -> None:
+        """What was queued comes to its end."""
+        deadline = time.monotonic() + OUTAGE_MAX
+        while jobs := self.machine.systemctl("list-jobs", "--no-legend", "--plain", "scached*").stdout:
+            if time.monotonic() > deadline:
+                raise Failed(f"{OUTAGE_MAX} s after the end there are jobs:\n{jobs}")
+
+    def check_journal(self, commands: int) -> None:
+        lines = len(self.machine.journal())
+        if lines > LINES_MAX * commands:
+            raise Failed(f"{lines} lines in the journal")
+        time.sleep(QUIET)   # this is what is measured
+        more = len(self.machine.journal()) - lines
+        if more > QUIET_LINES_MAX:
+            raise Failed(f"{more} lines in the journal within {QUIET} s after the end")
+
+    def was_cut_short(self) -> bool:
+        """Did a stop come in the middle of a restart? Then the service manager closes what it keeps: nobody runs to say goodbye."""
+        lines = [entry["MESSAGE"] for entry in self.machine.journal(SYSLOG_IDENTIFIER="scached")]
+        return sum(line.startswith("Kept ") for line in lines) > sum(line.startswith("Restored ") for line in lines)
+
+    def restore(self, deaf: set[str] = frozenset()) -> None:
+        """Sockets that were closed on purpose are opened, and so on."""
+        self.machine.run("systemctl unmask " + " ".join(UNITS) + " && rm -rf /etc/systemd/system/scached*.d && "
+                         "systemctl daemon-reload")
+        result = self.machine.systemctl("start", *SOCKETS, check=False)
+        if result.returncode != 0:
+            raise Failed(f"sockets do not start: {result.stderr}")
+        if deaf:
+            self.machine.systemctl("restart", *deaf)
+        self.wait_served(list(SOCKETS), time.monotonic())
+
+    def run(self, commands: list[Command]) -> dict:
+        """Returns what became of the parked connections. Raises Failed."""
+        machine, self.gaps = self.machine, []
+        self.restore()
+        keeper = Worker(machine, "keep", "/run/scached/scached.sock", str(KEPT))
+        keeper.hear()
+        self.gaps.clear()
+        machine.mark = machine.journal_end()
+        meant = Meant()
+        meant.begin()
+        for command in commands:
+            meant.before(command)
+            result = machine.run("\n".join(command.lines()), check=False)
+            meant.after(command, result.returncode == 0)
+            time.sleep(command.pause)
+
+        ended = time.monotonic()
+        self.wait_served([unit for unit in SOCKETS if meant.serves(unit)], ended)
+        meant.end()
+        for unit, begin, end in self.gaps:
+            for other, since, until in meant.spans:
+                if unit == other and min(end, until) - max(begin, since) > OUTAGE_MAX:
+                    raise Failed(f"{unit} was without an answer for {end - begin:.1f} s")
+
+        # Of a service that is masked while it runs systemd hears nothing any more, and says so each time.
+        if SERVICE not in meant.masked:
+            self.settle()
+            self.check_journal(len(commands))
+
+        self.restore(meant.deaf)
+        kept = keeper.ask()
+        if kept["lost"] and not (meant.may_part and self.was_cut_short()):
+            raise Failed(f"{len(kept['lost'])} connections were lost and nobody told their peers")
+        if kept["told_goodbye"] and not meant.may_part:
+            raise Failed(f"{kept['told_goodbye']} connections were not kept")
+        return kept
+
+
+def fails(commands: list[Command]) -> str | None:
+    """Try it on a machine of its own."""
+    with Machine() as machine:
+        host = Host(machine)
+        host.gaps = []
+        try:
+            host.run(commands)
+        except Failed as error:
+            return f"{error}\n{format_entries(machine.journal()[-80:])}"
+    return None
+
+
+def simpler(commands: list[Command]) -> Iterator[list[Command]]:
+    for i, command in enumerate(commands):
+        yield commands[:i] + commands[i + 1:]
+        for unit in command.units if len(command.units) > 1 else ():
+            yield [*commands[:i], dataclasses.replace(command, units=tuple(u for u in command.units if u != unit)),
+                   *commands[i + 1:]]
+        if command.is_queued:
+            yield [*commands[:i], dataclasses.replace(command, is_queued=False), *commands[i + 1:]]
+        if command.pause:
+            yield [*commands[:i], dataclasses.replace(command, pause=0), *commands[i + 1:]]
+
+
+def shrink(commands: list[Command], why: str) -> tuple[list[Command], str]:
+    """The simplest that still fails."""
+    found = True
+    while found:
+        found = False
+        for fewer in simpler(commands):
+            if fewer and (reason := fails(fewer)):
+                commands, why, found = fewer, reason, True
+                break
+    return commands, why
+
+
+def try_all(host: Host, seed: int, numbers: range, length: int, say=lambda text: None) -> None:
+    """Raises Failed for the first sequence that fails, as short as it can be."""
+    host.gaps = []
+    for number in numbers:
+        commands = sequence(seed, number, length)
+        began = time.monotonic()
+        try:
+            kept = host.run(commands)
+        except Failed as error:
+            log = format_entries(host.machine.journal()[-120:])
+            typed = "\n".join(map(str, commands))
+            short, why = shrink(commands, "only after those before it")
+            raise Failed(f"sequence {number} of seed {seed}: {error}\n{typed}\n\n{log}\n\nat its shortest:\n"
+                         + "\n".join(map(str, short)) + f"\n{why}") from None
+        say(f"{number}: {time.monotonic() - began:.1f} s, {kept['found']} kept, {kept['told_goodbye']} told goodbye, "
+            f"{len(host.machine.journal())} lines, "
+            f"longest gap {max((end - begin for _, begin, end in host.gaps), default=0):.1f} s")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--length", type=int, default=5)
+    parser.add_argument("--only", type=int, metavar="I")
+    options = parser.parse_args()
+    numbers = range(options.count) if options.only is None else range(options.only, options.only + 1)
+    try:
+        with Machine() as machine:
+            try_all(Host(machine), options.seed, numbers, options.length, lambda text: print(text, flush=True))
+    except Unsupported as reason:
+        print(f"cannot boot a machine here: {reason}")
+        return 77
+    except Failed as error:
+        print(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What administrators do heals by itself. Sequences of it, drawn by chance, are in test_sequences.py."""
+
+import time
+
+import pytest
+
+from sequences import Worker
+
+SERVICE = "scached.service"
+SOCKETS = ("scached.socket", "scached-control.socket")
+NATIVE, CONTROL = "native=/run/scached/scached.sock", "control=/run/scached/control.sock"
+KEPT = 20
+LINES_MAX = 100
+OUTAGE_MAX = 5.0
+PAUSE = 4
+
+
+@pytest.fixture
+def host(fresh_machine):
+    fresh_machine.install()
+    fresh_machine.write("/etc/scached/scached.conf", "connection_cache_ttl_limit = 1h\nmax_idle = 0\n")
+    fresh_machine.write("/etc/systemd/system/scached-reopen@.service.d/pause.conf", f"[Service]\nEnvironment=PAUSE={PAUSE}\n")
+    fresh_machine.systemctl("daemon-reload")
+    fresh_machine.systemctl("enable", "--now", *SOCKETS)
+    return fresh_machine
+
+
+def wait_answers(asker: Worker, since: float, timeout: float = OUTAGE_MAX) -> None:
+    deadline = time.monotonic() + timeout
+    while not all(asker.ask()["last"].get(each, 0) > since for each in (NATIVE, CONTROL)):
+        assert time.monotonic() < deadline, f"no answer within {timeout} s"
+        time.sleep(0.05)
+
+
+def at(entry: dict) -> float:
+    return int(entry["__MONOTONIC_TIMESTAMP"]) / 1e6
+
+
+def result(machine, unit: str) -> tuple[str, str]:
+    shown = machine.show(unit, "ActiveState", "Result")
+    return shown["ActiveState"], shown["Result"]
+
+
+@pytest.mark.parametrize("commands", [
+    "systemctl restart scached.socket",
+    "systemctl restart scached.socket scached-control.socket scached.service",
+    "systemctl restart scached.service scached-control.socket scached.socket",
+    "systemctl restart 'scached*'",
+    "systemctl stop scached.socket; systemctl start scached.socket",
+    "systemctl stop 'scached*.socket'; systemctl restart scached.service",
+    "systemctl try-restart scached.socket; systemctl reload-or-restart scached.socket scached.service",
+    "systemctl disable --now scached.socket; systemctl enable --now scached.socket",
+])
+def test_sockets_and_service_move_together(host, commands):
+    asker = Worker(host, "ask", NATIVE, CONTROL)
+    keeper = Worker(host, "keep", "/run/scached/scached.sock", str(KEPT))
+    keeper.hear()
+    host.run(commands)
+    wait_answers(asker, time.monotonic())
+    assert keeper.ask() == {"found": KEPT, "told_goodbye": 0, "lost": []}
+
+
+def test_start_after_a_stop_of_all(host):
+    host.run(["scachectl", "status"])
+    host.run("systemctl stop 'scached*'; systemctl start scached.service")
+    host.run(["scachectl", "status"])
+    assert result(host, "scached.socket") == ("active", "success")
+
+
+def test_masked_and_unmasked(host):
+    asker = Worker(host, "ask", NATIVE, CONTROL)
+    wait_answers(asker, 0)
+    host.systemctl("mask", "--now", SERVICE)
+    host.wait(lambda: result(host, "scached.socket")[0] == "failed", 10, "an agent finds that nothing can be started")
+    lines = len(host.journal())
+    host.systemctl("unmask", SERVICE)
+    wait_answers(asker, time.monotonic())
+    assert lines < LINES_MAX
+
+
+# What keeps the service from starting: a file, its text, and what takes it away.
+DROP_IN = "/etc/systemd/system/scached.service.d/broken.conf"
+CAUSES = {
+    "condition": (DROP_IN, "[Unit]\nConditionPathExists=/nonexistent\n"),
+    "requirement": (DROP_IN, "[Unit]\nRequires=broken.service\nAfter=broken.service\n"),
+    "user": (DROP_IN, "[Service]\nUser=nobody-of-this-name\n"),
+    "program": (DROP_IN, "[Service]\nExecStart=\nExecStart=/nonexistent\n"),
+    "crash": (DROP_IN, "[Service]\nExecStart=\nExecStart=/bin/sh -c 'kill -SEGV $$$$'\n"),
+    "settings": ("/etc/scached/scached.conf", "max_idle = soon\n"),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_service_that_cannot_start(host, cause):
+    """The sockets close after a few attempts, nothing spins, and all comes back when the cause is gone."""
+    file, text = CAUSES[cause]
+    host.write("/etc/systemd/system/broken.service", "[Service]\nType=oneshot\nExecStart=/bin/false\n")
+    host.write(file, text)
+    host.systemctl("daemon-reload")
+    host.mark = host.journal_end()
+    asker = Worker(host, "ask", NATIVE, CONTROL)
+    for unit in SOCKETS:
+        host.wait(lambda: result(host, unit) == ("failed", "trigger-limit-hit"), 20, f"{unit} closes")
+    time.sleep(PAUSE)
+    entries = host.journal()
+    closed = [at(entry) for entry in entries if "does not start: see" in entry["MESSAGE"]]
+    begin, end = closed[len(SOCKETS) - 1] + 0.3, closed[0] + PAUSE
+    assert sum(at(entry) < end for entry in entries) < LINES_MAX
+    assert [entry["MESSAGE"] for entry in entries if begin < at(entry) < end] == [], "one line says what to look at, then none"
+    host.run(["rm", file])
+    host.systemctl("daemon-reload")
+    wait_answers(asker, time.monotonic(), 2 * PAUSE + OUTAGE_MAX)
+    for unit in SOCKETS:
+        assert result(host, unit)[0] == "active"
+
+
+def test_stop_ends_the_attempts(host):
+    host.write(*CAUSES["user"])
+    host.systemctl("daemon-reload")
+    host.run("scachectl status", check=False)
+    host.wait(lambda: result(host, "scached-control.socket")[0] == "failed", 20)
+    host.systemctl("stop", "scached-control.socket")
+    host.wait(lambda: result(host, "scached-reopen@scached-control.service")[0] == "inactive", 5)
+
+
+def test_reload_without_procps(host):
+    host.run(["scachectl", "status"])
+    host.run("rm $(realpath $(which kill))")
+    host.systemctl("reload", SERVICE)
+    host.journal_wait("Read the settings again", unit=SERVICE)
+
+
+@pytest.mark.parametrize("before", [
+    "groupadd --gid 4711 scached",
+    "useradd --system --user-group scached",
+    "sed -i s/systemd// /etc/nsswitch.conf",
+])
+def test_names_that_exist(fresh_machine, before):
+    """The service has a user, whatever the names of others are, and however they are looked up."""
+    fresh_machine.run(before)
+    fresh_machine.install()
+    fresh_machine.systemctl("enable", "--now", *SOCKETS)
+    fresh_machine.run(["scachectl", "status"])
+    pid = fresh_machine.show(SERVICE, "MainPID")["MainPID"]
+    assert fresh_machine.run(["stat", "-c", "%U", f"/proc/{pid}"]).stdout == "scached\n"
