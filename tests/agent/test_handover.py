@@ -445,7 +445,7 @@ DAMAGE = {
     *[(damage, "damaged") for damage in list(DAMAGE.values())[:-1]],
     (DAMAGE["missing"], "missing"),
     (lambda content: flip(content, AT_VERSION), "version"),
-    (lambda content: content[:AT_VERSION] + b"\2\0\0\0" + content[AT_VERSION + 4:], "version"),
+    (lambda content: content[:AT_VERSION] + b"\3\0\0\0" + content[AT_VERSION + 4:], "version"),
 ], ids=[*DAMAGE, "version flipped", "future version"])
 def test_refused(manager, start, how, why):
     """One line, nothing left open, and it serves."""
