@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -45,12 +46,25 @@ static void turn_linger_off(int fd) {
         (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
 }
 
+/* Who goes by the credentials of a sender could take a farewell for the daemon's own word: journald does on its stream sockets.
+ * Such services listen under an absolute or an abstract name, Postfix's tlsproxy(8) under a relative one. */
+static bool may_hear(int fd) {
+        struct sockaddr_un address = {};
+        socklen_t size = sizeof(address);
+
+        if (getpeername(fd, (struct sockaddr *) &address, &size) < 0)
+                return false;
+
+        return address.sun_family != AF_UNIX || size <= offsetof(struct sockaddr_un, sun_path) ||
+                (address.sun_path[0] != '/' && address.sun_path[0] != '\0');
+}
+
 /* A peer that has hung up or said goodbye itself gets none. */
 static bool say(int fd, const char *farewell, size_t size) {
         char byte;
 
         turn_linger_off(fd);
-        if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN)
+        if (!may_hear(fd) || recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN)
                 return false;
 
         return send(fd, farewell, size, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t) size;
