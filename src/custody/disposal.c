@@ -391,7 +391,15 @@ static void on_death(struct disposal *disposal, pid_t pid) {
         else if (disposal->n_idle > 0) {
                 disposal->n_workers--;
                 disposal->n_idle--;
-        }
+        } else if (disposal->is_starting)
+                disposal->is_starting = false;
+        else if (disposal->n_workers > 0)
+                disposal->n_workers--; /* it has not come to take its job, which waits for another one */
+}
+
+/* Is a job on its way to a worker that is no more? */
+static bool has_unclaimed_job(const struct disposal *disposal) {
+        return disposal->n_batches > disposal->n_workers - disposal->n_idle;
 }
 
 static void look_at_children(struct disposal *disposal) {
@@ -419,12 +427,13 @@ static void on_word(struct disposal *disposal) {
         switch (word) {
         case WORKER_STARTED:
                 disposal->is_starting = false;
-                disposal->n_children++;
                 disposal->n_workers++;
-                disposal->n_idle++;
+                /* With one more, as many are at work as there are jobs, unless this one has none. */
+                disposal->n_idle += disposal->n_workers - disposal->n_idle > disposal->n_batches;
                 return;
         case WORKER_FAILED:
                 disposal->is_starting = false;
+                disposal->n_children--;
                 disposal->not_before_us = usec_add(clock_now(CLOCK_BOOTTIME), LOOK_US);
                 return;
         default:
@@ -437,26 +446,33 @@ static void on_ready(void *userdata, _unused_ void *object, _unused_ uint32_t ev
         on_word(userdata);
 }
 
-/* Is there a worker for a batch? If not, try to get one. */
-static bool has_worker(struct disposal *disposal) {
+/* Try to get one more worker. */
+static void start_worker(struct disposal *disposal) {
         uint64_t now_us;
 
-        if (is_in_place(disposal) || disposal->n_idle > 0)
-                return true;
         if (disposal->is_starting || disposal->n_workers >= disposal->n_workers_max)
-                return false;
+                return;
 
         now_us = clock_now(CLOCK_BOOTTIME);
         if (now_us < disposal->not_before_us)
-                return false;
+                return;
         if (disposal->spawner < 0 && start_spawner(disposal) < 0) {
                 disposal->not_before_us = usec_add(now_us, LOOK_US);
-                return false;
+                return;
         }
         disposal->is_starting = say_word(disposal->spawning[0], WORKER_START);
+        disposal->n_children += disposal->is_starting;
         disposal->starting_us = now_us;
         if (!disposal->is_starting)
                 disposal->not_before_us = usec_add(now_us, LOOK_US);
+}
+
+/* Is there a worker for a batch? If not, try to get one. */
+static bool has_worker(struct disposal *disposal) {
+        if (is_in_place(disposal) || disposal->n_idle > 0)
+                return true;
+
+        start_worker(disposal);
         return false;
 }
 
@@ -470,6 +486,8 @@ uint64_t disposal_work(struct disposal *disposal) {
         if (now_us >= disposal->look_at_us && !is_in_place(disposal)) {
                 disposal->look_at_us = usec_add(now_us, LOOK_US);
                 look_at_children(disposal);
+                if (has_unclaimed_job(disposal))
+                        start_worker(disposal);
         }
 
         if (!disposal->is_urgent && now_us < disposal->gathering_until_us && !is_in_place(disposal))

@@ -137,6 +137,10 @@ static void speak(int channel, int word) {
         do
                 n = send(channel, &word, sizeof(word), MSG_NOSIGNAL);
         while (n < 0 && errno == EINTR);
+
+        /* Our end tells as much. */
+        if (n < 0)
+                _exit(1);
 }
 
 static void let_linger(suseconds_t usec) {

@@ -192,6 +192,17 @@ class Daemon:
     def count_fds(self) -> int:
         return len(self.open_fds())
 
+    def settled_fds(self) -> int:
+        """How many descriptors are open when none has been closed for a while: workers close them when it suits."""
+        counts: list[int] = []
+
+        def is_settled() -> bool:
+            counts.append(self.count_fds())
+            return len(counts) > 30 and len(set(counts[-30:])) == 1
+
+        wait_until(is_settled, "a number of descriptors that stays", self._scaled(None))
+        return counts[-1]
+
     def wait_open_fds(self, count: int, timeout: Optional[float] = None) -> None:
         """Wait until this many descriptors are open: no event tells of a close."""
         try:

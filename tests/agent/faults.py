@@ -7,6 +7,7 @@ import os
 import struct
 from pathlib import Path
 
+from connection import ProtocolError, wait_until
 from daemon import SANITIZER_OPTIONS
 from launch import binary, build_folder
 
@@ -35,6 +36,13 @@ class Plan:
     def fired(self) -> int:
         """How many calls have failed or waited since."""
         return struct.unpack(LAYOUT, self.path.read_bytes())[3]
+
+    def fires(self, timeout: float) -> bool:
+        """Wait for a call that comes when it suits a worker: no event tells of one that never comes."""
+        try:
+            return bool(wait_until(self.fired, "the call", timeout))
+        except ProtocolError:
+            return False
 
     def disarm(self) -> None:
         self._write(struct.pack("I", 0))
