@@ -158,6 +158,8 @@ class Comparison:
         """In brackets: how long somebody whom nobody attacks made them wait at the same time."""
         def figures(rounds: list[Round]) -> str:
             medians = statistics.median(wait for each in rounds for wait in each.waits)
+            if len(rounds) >= MANY:
+                return f"median {medians * 1e6:.0f} µs, too long a wait in {self.late(rounds):.0%} of {len(rounds)} rounds"
             longest = ", ".join(f"{each.longest * 1e3:.1f} ({each.noise * 1e3:.1f})" for each in rounds)
             return f"median {medians * 1e6:.0f} µs, longest {longest} ms"
 
