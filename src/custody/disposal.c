@@ -499,6 +499,8 @@ uint64_t disposal_work(struct disposal *disposal) {
                 start_batch(disposal, TAILQ_FIRST(&disposal->by_turn)))
                 ;
         disposal->lacks_worker = !TAILQ_EMPTY(&disposal->by_turn);
+        if (disposal->lacks_worker)
+                disposal->gathering_until_us = MIN(disposal->gathering_until_us, usec_add(now_us, LOOK_US));
         return LOOK_US;
 }
 
