@@ -25,7 +25,7 @@ BUSY, IDLE = "srv-busy", "srv-idle"
 
 # What a life of a package leaves behind on any system: the logs and records of package managers, systemd and their triggers.
 TRACES = re.compile(r"/var/(log|cache|backups)\b"
-                    r"|/var/lib/(dpkg|rpm|pacman|systemd/(catalog|deb-systemd-helper-enabled$|timers|random-seed))\b"
+                    r"|/var/lib/(dpkg|rpm|pacman|systemd/(catalog|deb-systemd-helper-enabled$|timers|linger|random-seed))\b"
                     r"|/run/(log|systemd|user|dbus|udev|host|lock|adduser)\b|/etc/(group|gshadow|passwd|shadow)-$"
                     r"|/etc/\.pwd\.lock$|/etc/ld\.so\.cache|/tmp/|/var/tmp/|/root/")
 
