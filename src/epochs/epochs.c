@@ -211,7 +211,8 @@ int epoch_ask(struct epochs *epochs, const struct epoch_question *question, epoc
         r = inquiry->queue && inquiry->directories ? errand_begin(epochs->errands, &inquiry->errand)
                                                    : -ENOMEM;
         if (r < 0) {
-                say_unknown(inquiry, strerror(-r));
+                say_unknown(inquiry,
+                        r == -ENOMEM ? strerror(ENOMEM) : "the thread that asks for files cannot start");
                 inquiry_free(inquiry);
                 return r;
         }

@@ -195,11 +195,13 @@ def test_an_instance_that_nobody_changed_keeps_all(host):
     start(first)
     second = Postfix(machine, "postfix-two", **SETTINGS)
     start(second)
-    machine.write("/run/systemd/system/scached-postfix.socket.d/two.conf",
-                  "[Socket]\nListenStream=/var/spool/postfix-two/private/scached\n")
-    machine.systemctl("daemon-reload")
     machine.systemctl("stop", "scached-postfix.socket", "scached.service")
-    machine.systemctl("start", "scached-postfix.socket")
+    machine.write("/run/systemd/system/scached-both.socket",
+                  "[Socket]\nListenStream=/var/spool/postfix/private/scached\n"
+                  "ListenStream=/var/spool/postfix-two/private/scached\n"
+                  "FileDescriptorName=postfix\nService=scached.service\nSocketUser=postfix\n")
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", "scached-both.socket")
     for postfix in (first, second):
         postfix.wait_delivered(postfix.send(1))
     one, two = (mail["connection"] for mail in receiver.mails())
@@ -212,5 +214,5 @@ def test_an_instance_that_nobody_changed_keeps_all(host):
     kept, changed = receiver.mails()[-2:]
     assert (kept["connection"], kept["tls"]) == (one, False)
     assert changed["tls"] and changed["connection"] not in (one, two)
-    machine.systemctl("stop", "postfix.service")
-    machine.run("rm -r /run/systemd/system/scached-postfix.socket.d")
+    machine.systemctl("stop", "postfix.service", "scached-both.socket")
+    machine.run("rm /run/systemd/system/scached-both.socket")
