@@ -24,6 +24,7 @@ static int put_status(struct wire_buffer *buffer, const struct server *server) {
                 { "connections", counts->connections },
                 { "connections_lent", counts->lent },
                 { "connections_leaving", custody_leaving(server->custody) },
+                { "descriptors_closing", custody_closing(server->custody) },
                 { "endpoints", counts->endpoints },
                 { "destinations", counts->destinations },
                 { "bindings", counts->bindings },

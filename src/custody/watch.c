@@ -183,6 +183,10 @@ bool custody_make_room(struct custody *custody) {
         return farewells_hurry(&custody->farewells) || made_room;
 }
 
+size_t custody_closing(const struct custody *custody) {
+        return disposal_waiting(custody->disposal);
+}
+
 size_t custody_leaving(const struct custody *custody) {
         return custody->farewells.n_waiting + custody->farewells.n_saying;
 }

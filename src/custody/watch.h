@@ -52,5 +52,8 @@ void custody_hurry(struct custody *custody, bool in_hurry);
  * was any. */
 bool custody_make_room(struct custody *custody);
 
+/* Return the number of descriptors that wait to be closed. */
+size_t custody_closing(const struct custody *custody);
+
 /* Return the number of connections that wait for their peer to hang up. */
 size_t custody_leaving(const struct custody *custody);
