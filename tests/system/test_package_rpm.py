@@ -45,7 +45,7 @@ def made(folder: Path, name: str) -> Path:
 def rpm(machine: Machine, *arguments) -> None:
     """Run rpm(8); no scriptlet may complain. Debian's packages are none to it, hence --nodeps, and it says so each time."""
     result = machine.run(["rpm", "--nodeps", *arguments], timeout=120)
-    complaints = [line for line in result.stderr.splitlines() if not re.match(r"rpm: |Creating group ", line)]
+    complaints = [line for line in result.stderr.splitlines() if not re.match(r"rpm: |Creating (group|user) ", line)]
     assert (result.stdout, complaints) == ("", [])
 
 
