@@ -152,7 +152,8 @@ def test_readers_miss_nothing(tool, tmp_path):
     assert scraped["openmetrics"].samples == samples(text)
     assert scraped["textfile"].families == {name: (family.kind, family.help, "") for name, family in ours.items()}
     units = dict(re.findall(r"(?m)^# UNIT (\S+) (\w+)$", text))
-    assert units == {"scached_memory_bytes": "bytes", "scached_ttl_limit_seconds": "seconds"}
+    assert units == {"scached_memory_bytes": "bytes", "scached_agents_memory_bytes": "bytes",
+                     "scached_ttl_limit_seconds": "seconds"}
     assert scraped["openmetrics"].families == {
         re.sub("_(total|info)$", "", name):
             ("info" if name.endswith("_info") else family.kind, family.help, units.get(name, ""))
