@@ -338,6 +338,7 @@ def test_room_of_which_nobody_tells(manager, start, room, said):
         assert all(is_silent(connection) for connection in connections)
 
 
+@changes_the_store
 @pytest.mark.parametrize("slip", ["in a file", "no socket"])
 def test_start_that_fails(manager, start, slip):
     """Nobody will serve what is in the store, so it is told goodbye and that is said, and what was wrong as well."""

@@ -331,6 +331,7 @@ def test_no_permission(tool, daemon, root):
     assert said.returncode == 77 and 'group "scache-admin"' in one_sentence(said)
 
 
+@pytest.mark.plain_start("changes who may use the sockets")
 def test_ones_own_without_permission(tool, daemon, root):
     """An agent's user sees and flushes what is theirs, with a word about it, and nothing on the control socket."""
     uid = 54321
