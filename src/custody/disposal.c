@@ -388,12 +388,12 @@ static void on_death(struct disposal *disposal, pid_t pid) {
 
         if (disposal->n_stopping > 0)
                 disposal->n_stopping--;
+        else if (disposal->is_starting)
+                disposal->is_starting = false;
         else if (disposal->n_idle > 0) {
                 disposal->n_workers--;
                 disposal->n_idle--;
-        } else if (disposal->is_starting)
-                disposal->is_starting = false;
-        else if (disposal->n_workers > 0)
+        } else if (disposal->n_workers > 0)
                 disposal->n_workers--; /* it has not come to take its job, which waits for another one */
 }
 
@@ -450,11 +450,13 @@ static void on_ready(void *userdata, _unused_ void *object, _unused_ uint32_t ev
 static void start_worker(struct disposal *disposal) {
         uint64_t now_us;
 
-        if (disposal->is_starting || disposal->n_workers >= disposal->n_workers_max)
+        if (disposal->n_workers >= disposal->n_workers_max)
                 return;
 
+        /* One that has not said in this time that it is there has been lost. */
         now_us = clock_now(CLOCK_BOOTTIME);
-        if (now_us < disposal->not_before_us)
+        if (now_us < disposal->not_before_us ||
+                (disposal->is_starting && now_us < usec_add(disposal->starting_us, LOOK_US)))
                 return;
         if (disposal->spawner < 0 && start_spawner(disposal) < 0) {
                 disposal->not_before_us = usec_add(now_us, LOOK_US);

@@ -54,7 +54,9 @@ static void *run(void *userdata) {
                 (void) pthread_mutex_lock(&errands->lock);
                 errands->is_busy = false;
                 STAILQ_INSERT_TAIL(&errands->finished, errand, next);
-                (void) write(errands->done_fd, &one, sizeof(one));
+                /* It fails only if it has been told already. */
+                if (write(errands->done_fd, &one, sizeof(one)) < 0)
+                        continue;
         }
         (void) pthread_mutex_unlock(&errands->lock);
         return NULL;
@@ -74,7 +76,8 @@ static int on_done(_unused_ sd_event_source *source, int fd, _unused_ uint32_t e
         struct errand_list finished = STAILQ_HEAD_INITIALIZER(finished);
         uint64_t n;
 
-        (void) read(fd, &n, sizeof(n));
+        if (read(fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
+                return -errno;
         (void) pthread_mutex_lock(&errands->lock);
         STAILQ_CONCAT(&finished, &errands->finished);
         (void) pthread_mutex_unlock(&errands->lock);

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.usefixtures("root"),
               pytest.mark.plain_build,
               pytest.mark.plain_start("has its like in tests/system")]
 
-DAEMON_USER = 60000
+DAEMON_USER = ALICE + 2
 LINGERS = ["linger-overflow", "linger-queue", "linger-endless", "linger-unread", "linger-nested-once",
            "linger-nested-twice", "linger-listening"]
 
@@ -77,7 +77,8 @@ def test_slow_closes(daemon, bystander, attack):
 
 def test_in_flight(manager, bystander, attack):
     """As a user that may have no more descriptors in flight than its limit says."""
-    daemon = manager.start(uid=DAEMON_USER, gid=DAEMON_USER, rlimits={resource.RLIMIT_NOFILE: 1024})
+    daemon = manager.start({"connection_cache_ttl_limit": "1h"}, uid=DAEMON_USER, gid=DAEMON_USER,
+                           rlimits={resource.RLIMIT_NOFILE: 1024})
     check(compare(bystander(daemon), attack(daemon, "in-flight", "--count=20"), seconds=0.4))
 
 

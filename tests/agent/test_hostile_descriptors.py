@@ -196,6 +196,7 @@ def test_a_peer_that_answers_a_farewell_without_end(daemon):
     connection = agent.park("endpoint", ttl=1)
     assert connection.wait_let_go() == b"QUIT\r\n"
     deadline = time.monotonic() + 20.0 * daemon.patience
+    connection.peer.settimeout(20.0 * daemon.patience)
     try:
         while time.monotonic() < deadline:
             connection.peer.sendall(b"250-more\r\n" * 100)
