@@ -117,7 +117,7 @@ def hold(path: str, group: str, uid: str, count: str) -> None:
         asked += 1
         word = word or told()
 
-    lost, late = [], []
+    lost, late, taken = [], [], []
     for i in range(SHORT_LIVED, len(made)):
         found = agent.ask("find_dest_inline", f"destination {i}")
         expected = (OK, (f"binding {i} of {uid}".encode(), f"property {i} of {uid}".encode()),
@@ -125,11 +125,14 @@ def hold(path: str, group: str, uid: str, count: str) -> None:
         if tuple(found) != expected:
             lost.append(i)
             continue
-        agent.ask("find_endp", "never saved")   # a copy that was on its way is gone by now
         found.close()
+        taken.append(i)
+    # The daemon closes its copies in batches, some 100 ms after the agent has shown that it has its own.
+    agent.ask("find_endp", "never saved")
+    for i in taken:
         closed = select.poll()
         closed.register(made[i][1], select.POLLIN)
-        if not closed.poll(100) or made[i][1].recv(1) != b"":
+        if not closed.poll(1000) or made[i][1].recv(1) != b"":
             late.append(i)
     tell(asked=asked, lost=lost, late=late, slowest=agent.slowest, retries=agent.retries,
          saved_for=SHORT, shortest_life=min(lives), longest_life=max(lives))
