@@ -33,8 +33,10 @@ FILES = {
     "usr/lib/pkgconfig/libscache.pc", "usr/lib/systemd/catalog/scached.catalog", "usr/lib/sysusers.d/scached.conf",
     "usr/share/bash-completion/completions/scachectl", "usr/share/licenses/scached/LICENSE",
     "usr/share/zsh/site-functions/_scachectl",
-    *(f"usr/lib/systemd/system/{path.name}" for path in (REPO / "units").glob("*.socket")),
+    *(f"usr/lib/systemd/system/{path.name}" for path in (REPO / "units").iterdir()
+      if path.suffix in (".socket", ".path")), "usr/lib/scached/scached-socket",
     *(f"usr/lib/systemd/system/{name}" for name in ("scached.service", "scached@.service", "scached-metrics.service",
+                                                    "scached-new-socket@.service", "scached-reopen@.service",
                                                     "scached-metrics.timer")),
     *(f"usr/share/man/man{page[-1]}/{page}.gz" for page in PAGES),
 }
