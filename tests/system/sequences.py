@@ -192,7 +192,8 @@ class Host:
         self.machine = machine
         machine.install()
         machine.write("/etc/scached/scached.conf", "connection_cache_ttl_limit = 1h\nmax_idle = 0\n")
-        machine.run("getent passwd postfix >/dev/null || useradd --system postfix; mkdir -p /var/spool/postfix/private")
+        machine.run("getent passwd postfix >/dev/null || useradd --system postfix; mkdir -p /var/spool/postfix/private /etc/postfix; "
+                    "touch -d '1 hour ago' /etc/postfix/main.cf")   # of which the service wants to know the time
         machine.systemctl("enable", "--now", *SOCKETS)
         self.asker = Worker(machine, "ask", *SOCKETS.values())
 
