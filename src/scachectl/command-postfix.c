@@ -218,7 +218,9 @@ static int make_folder(const struct instance *instance) {
 static int open_socket(const struct options *options, const struct instance *instance) {
         int r;
 
-        if (!systemctl("enable", instance->unit) || !systemctl("restart", instance->unit))
+        /* A socket unit that was stopped while it was masked opens only with the service, of which it is a part once enabled. */
+        if (!systemctl("enable", instance->unit) ||
+                (!systemctl("restart", instance->unit) && !systemctl("restart", instance->service_unit)))
                 return fail(
                         "Could not start %s: see \"systemctl status %s\".", instance->unit, instance->unit);
         printf("%s: enabled and started.\n", instance->unit);

@@ -92,6 +92,7 @@ class Meant:
         self.is_open = dict.fromkeys(SOCKETS, True)
         self.masked: set[str] = set()
         self.deaf: set[str] = set()   # masked while open: systemd forgets what it listened on, until a restart
+        self.stuck: set[str] = set()  # stopped while masked: it leaves behind what it no longer knows of
         self.may_part = False   # with what is parked, saying goodbye
         self.spans: list[tuple[str, float, float]] = []   # when which was open
         self._since = dict.fromkeys(SOCKETS, 0.0)
@@ -104,6 +105,7 @@ class Meant:
         units = self._matched(command)
         if command.verb == "stop":
             self._close(unit for unit in units if unit in SOCKETS)
+            self.stuck.update(self.masked.intersection(units) - {SERVICE})
             self.deaf.difference_update(units)
             self.may_part |= SERVICE in units
         elif command.verb == "mask":
@@ -129,9 +131,11 @@ class Meant:
             # Of a glob, systemd takes the units that it has in memory.
             if command.verb != "start":
                 self.deaf.difference_update(unit for unit in units if unit not in self.masked)
+            if command.verb == "restart" and SERVICE in units:
+                self.stuck &= self.masked
             opened = SOCKETS if SERVICE in units and command.verb != "reload-or-restart" else units
             for unit in opened:
-                if unit in SOCKETS and unit not in self.masked and unit not in self.deaf:
+                if unit in SOCKETS and unit not in self.masked | self.deaf | self.stuck:
                     self.is_open[unit] = True
         self._begin_spans()
 
@@ -192,7 +196,8 @@ class Host:
         self.machine = machine
         machine.install()
         machine.write("/etc/scached/scached.conf", "connection_cache_ttl_limit = 1h\nmax_idle = 0\n")
-        machine.run("getent passwd postfix >/dev/null || useradd --system postfix; mkdir -p /var/spool/postfix/private")
+        machine.run("getent passwd postfix >/dev/null || useradd --system postfix; mkdir -p /var/spool/postfix/private /etc/postfix; "
+                    "touch -d '1 hour ago' /etc/postfix/main.cf")   # of which the service wants to know the time
         machine.systemctl("enable", "--now", *SOCKETS)
         self.asker = Worker(machine, "ask", *SOCKETS.values())
 
@@ -235,10 +240,12 @@ class Host:
         lines = [entry["MESSAGE"] for entry in self.machine.journal(SYSLOG_IDENTIFIER="scached")]
         return sum(line.startswith("Kept ") for line in lines) > sum(line.startswith("Restored ") for line in lines)
 
-    def restore(self, deaf: set[str] = frozenset()) -> None:
-        """Sockets that were closed on purpose are opened, and so on."""
+    def restore(self, deaf: set[str] = frozenset(), stuck: set[str] = frozenset()) -> None:
+        """Sockets that were closed on purpose are opened, and so on, as scached(8) says."""
         self.machine.run("systemctl unmask " + " ".join(UNITS) + " && rm -rf /etc/systemd/system/scached*.d && "
                          "systemctl daemon-reload")
+        if stuck:
+            self.machine.systemctl("restart", SERVICE)
         result = self.machine.systemctl("start", *SOCKETS, check=False)
         if result.returncode != 0:
             raise Failed(f"sockets do not start: {result.stderr}")
@@ -275,7 +282,7 @@ class Host:
             self.settle()
             self.check_journal(len(commands))
 
-        self.restore(meant.deaf)
+        self.restore(meant.deaf, meant.stuck)
         kept = keeper.ask()
         if kept["lost"] and not (meant.may_part and self.was_cut_short()):
             raise Failed(f"{len(kept['lost'])} connections were lost and nobody told their peers")
