@@ -125,9 +125,11 @@ def test_no_descriptor_to_save_with(start, connections):
         agent.in_step()
     daemon.limit_descriptors()
     late, soon = agent.park("late", ttl=2000), agent.park("soon", ttl=1000)
-    daemon.limit_descriptors(daemon.count_fds())
+    full = daemon.count_fds()
+    daemon.limit_descriptors(full)
     assert agent.save_endp(60, "other", "", connection.fd) == FAIL
     assert soon.wait_let_go() == b"QUIT\r\n"
+    daemon.wait_open_fds(full - 1)
     assert agent.save_endp(60, "other", "", connection.fd) == OK
     with agent.find_endp("late") as found:
         assert found.identity == late.identity
