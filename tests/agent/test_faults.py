@@ -178,8 +178,9 @@ def test_each_call_fails_at_the_end_of_a_life(make_manager, tmp_path):
             agent = daemon.agent("postfix")
             agent.in_step()
             cases.append((name, error, n, plan, daemon, agent, daemon.count_fds()))
-    parked = [[case[5].park(f"endpoint {i}", ttl=1) for i in range(2)] for case in cases]
-    for name, error, n, plan, *_ in cases:
+    parked = []
+    for name, error, n, plan, daemon, agent, at_start in cases:
+        parked.append([agent.park(f"endpoint {i}", ttl=2) for i in range(2)])
         plan.arm(name, n, error)
     fired = {name: False for name, _ in AT_THE_END}
     for (name, error, n, plan, daemon, agent, at_start), connections in zip(cases, parked):
