@@ -78,8 +78,8 @@ static int find_dest(const struct options *options) {
         return find(options, true);
 }
 
-#define EXIT_STATUS_HELP                                                                    \
-        "  The one of COMMAND. 1 if no connection is parked there, 126 if COMMAND cannot\n" \
+#define EXIT_STATUS_HELP                                                                 \
+        "  That of COMMAND; 1 if no connection is parked there, 126 if COMMAND cannot\n" \
         "  run, 127 if it does not exist, 64 to 77 if scachectl fails: see scachectl(1)."
 
 const struct command command_find_endp = {

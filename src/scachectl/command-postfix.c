@@ -116,8 +116,9 @@ static int instance_init(struct instance *instance, const char *config_directory
                 return r;
 
         if (sscanf(version, "%d.%d", &major, &minor) != 2)
-                return fail("The Postfix in %s has a version that is not understood: %s.", config_directory,
-                        version);
+                return fail(
+                        "Could not understand the version of the Postfix in %s: its mail_version is \"%s\".",
+                        config_directory, version);
 
         instance->legacy = major < 3 || (major == 3 && minor < 6);
         (void) snprintf(instance->socket_path, sizeof(instance->socket_path), "%s/private/" SERVICE_NAME,
