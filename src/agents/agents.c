@@ -239,8 +239,7 @@ _cold_ static void free_memory(struct agents *agents) {
                         break;
                 journal_say(agents->server->journal, AGENT_MEMORY, &subject,
                         "agent_memory_limit (%" PRIu64 " bytes) reached: disconnecting agent %i of user %u, "
-                        "which has been in the middle of a "
-                        "large request or answer for longest.",
+                        "which has been in the middle of a large request or answer for longest.",
                         agents->limits.memory, (int) agent->pid, agent->uid);
                 agents->server->statistics.total.agents_dropped++;
                 drop(agents, agent);

@@ -134,7 +134,7 @@ static bool evict_entry(struct cache *cache, const struct account *account) {
         return connection || binding;
 }
 
-/* Where users share, labels belong to nobody: the account that they are charged to has no entries. */
+/* If users share, labels belong to nobody, and the account that they are charged to has no entries. */
 static bool has_entries(const struct account *account) {
         return account_held(account, ACCOUNT_CONNECTIONS) > 0 || deadline_set_first(&account->bindings);
 }

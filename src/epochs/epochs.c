@@ -99,9 +99,8 @@ struct epochs *epochs_free(struct epochs *epochs) {
 
 static void say_unknown(const struct epoch_inquiry *inquiry, const char *why) {
         journal_say(inquiry->epochs->journal, EPOCH_UNKNOWN, &inquiry->subject,
-                "Agent %i of user %u finds nothing, and nothing that it parks is kept: cannot tell under "
-                "which "
-                "configuration of Postfix it runs: %s.",
+                "Agent %i of user %u finds nothing, and nothing that it parks is kept, because its "
+                "configuration of Postfix is unknown: %s.",
                 (int) inquiry->subject.pid, inquiry->subject.uid, why);
 }
 
@@ -119,8 +118,7 @@ static void begin_epoch(struct epochs *epochs, struct line *line, const struct e
         if (line->current != 0)
                 journal_say(epochs->journal, EPOCH_CHANGED, &inquiry->subject,
                         "The configuration of %s in %s has changed: draining the connections that were "
-                        "parked "
-                        "under the one before.",
+                        "parked under the previous one.",
                         x->service.text, x->directory.text);
 
         line->current = x->id;
@@ -144,7 +142,7 @@ static struct epoch judge(struct epoch_inquiry *inquiry) {
         line = find_line(epochs, epoch_line(x->id));
         if (!line) {
                 if (epochs->n_lines == LINES_MAX) {
-                        say_unknown(inquiry, "there are too many services");
+                        say_unknown(inquiry, "there are too many services of Postfix");
                         return epoch_unknown();
                 }
                 line = &epochs->lines[epochs->n_lines++];
@@ -212,7 +210,8 @@ int epoch_ask(struct epochs *epochs, const struct epoch_question *question, epoc
                                                    : -ENOMEM;
         if (r < 0) {
                 say_unknown(inquiry,
-                        r == -ENOMEM ? strerror(ENOMEM) : "the thread that asks for files cannot start");
+                        r == -ENOMEM ? strerror(ENOMEM)
+                                     : "the thread that reads the state of files cannot start");
                 inquiry_free(inquiry);
                 return r;
         }
@@ -225,7 +224,7 @@ int epoch_ask(struct epochs *epochs, const struct epoch_question *question, epoc
 void epoch_forget(struct epoch_inquiry *inquiry, bool late) {
         inquiry->fn = NULL;
         if (late)
-                say_unknown(inquiry, "its files do not answer");
+                say_unknown(inquiry, "the file system of its files does not answer");
 }
 
 struct batch {

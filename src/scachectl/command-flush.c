@@ -54,7 +54,7 @@ static int flush_destinations(struct flush *flush) {
         struct options all = *flush->options;
         int r;
 
-        /* Where users share, a binding is nobody's, and what it leads to still somebody's. */
+        /* If users share, a binding has no user, but the connections behind it have one. */
         all.has_user = false;
 
         r = listing_connect(&client, &all, false);

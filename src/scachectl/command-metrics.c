@@ -11,7 +11,7 @@
 #include "scachectl/output.h"
 #include "scachectl/report.h"
 
-/* OpenMetrics 1.0, and Prometheus' text format 0.0.4, which has one name for a family and its samples, and fewer types. */
+/* OpenMetrics 1.0, and Prometheus' text format 0.0.4. The latter has one name for a family and its samples, and fewer types. */
 
 enum kind {
         KIND_GAUGE,
