@@ -12,16 +12,16 @@
 #include "custody/disposal.h"
 #include "custody/watch.h"
 
-/* How many bytes to ask for at once. Most requests are shorter. */
+/* The bytes to receive at once. Most requests are shorter. */
 #define RECEIVE_SIZE ((size_t) 1024)
 
-/* A request may be as long as request_size_limit, and then comes the byte that carries the descriptor for it. */
+/* After a request of at most request_size_limit bytes comes the byte that carries its descriptor. */
 #define DESCRIPTOR_BYTE ((size_t) 1)
 
-/* An input buffer that has grown beyond this goes back when it is empty. */
+/* An input buffer larger than this is freed when it is empty. */
 #define INPUT_KEPT ((size_t) 4096)
 
-/* Every agent may have that much without it being counted: the limit on agents is one on this, too. */
+/* Buffers of at most this size are not counted: agent_limit already bounds them. */
 #define MEMORY_FREE INPUT_KEPT
 
 int agent_new(struct agent **ret, const struct agent_context *context, int fd, enum dialect dialect,
@@ -71,7 +71,7 @@ fail:
         return r;
 }
 
-/* The agent has what was sent to it. */
+/* The agent has received the connection that was sent to it. */
 static void settle_handed(struct agent *agent) {
         if (agent->handed)
                 custody_give(agent->context->custody, STEAL(agent->handed));
@@ -87,7 +87,7 @@ struct agent *agent_free(struct agent *agent) {
         if (agent->lent)
                 custody_take_back(agent->context->custody, agent->lent);
         disposal_close(agent->context->disposal, agent->uid, DISPOSAL_PASSED, agent->passing.fd);
-        /* It sees the end now, and what it has sent is in nobody's way. */
+        /* The agent sees the end now, even if its socket is kept, or closed later. */
         (void) shutdown(agent->fd, SHUT_RDWR);
         if (!agent->user || user_ends(agent->context->users, agent->user, &agent->flight))
                 disposal_close(agent->context->disposal, agent->uid, DISPOSAL_SOCKET, agent->fd);
@@ -120,9 +120,9 @@ void agent_check_handed(struct agent *agent) {
         struct pollfd end = { agent->fd, POLLRDHUP, 0 };
         int unread;
 
-        /* What the agent has not yet read counts as unsent (unix(7), SIOCOUTQ), and is dropped when it goes. So that nothing
-         * is unread means that it has read all only if it is still there afterwards. If it is not, agent_receive() will
-         * hear how it went. */
+        /* SIOCOUTQ counts what the agent has not read yet (unix(7)), but the kernel drops that when the agent hangs up. So
+         * 0 means that it has read everything only if it is still connected afterwards. If it is not, agent_receive()
+         * learns whether it had. */
         if (agent->handed && ioctl(agent->fd, SIOCOUTQ, &unread) == 0 && unread == 0 &&
                 poll(&end, 1, 0) == 0)
                 settle_handed(agent);
@@ -142,8 +142,8 @@ int agent_answer(struct agent *agent, const void *data, size_t size, bool with_l
         if (agent->output_ended)
                 return -EPIPE;
 
-        /* It asked for more before it showed that it has what was sent to it. Once this answer follows, one that is
-         * left unread says no more whether the descriptor was taken, so it counts as taken. */
+        /* The agent asked for more before it showed that it received the last connection. If it now leaves an answer
+         * unread, we cannot tell which one, so the connection counts as received. */
         settle_handed(agent);
 
         n = wire_send(agent->fd, data, size, with_lent ? agent->lent->fd : -1);
@@ -207,7 +207,7 @@ static void discard(void *userdata, int fd) {
         disposal_close(agent->context->disposal, agent->uid, DISPOSAL_PASSED, fd);
 }
 
-/* Keep what was passed with the bytes just read. Two for one unit are as wrong as two at once. */
+/* Keep what was passed with the bytes just read. Two for one unit are refused, as two in one message are. */
 static void keep_passing(struct agent *agent, struct wire_passing *passing) {
         if (agent->passing.passed != WIRE_PASSED_NONE) {
                 discard(agent, agent->passing.fd);
@@ -231,7 +231,7 @@ int agent_receive(struct agent *agent) {
         int r;
 
         if (agent->state == AGENT_SAVING) {
-                /* Where a descriptor is due, nothing is read past the byte it comes with. */
+                /* Do not read past the byte that carries the descriptor. */
                 size = 1;
                 r = wire_buffer_reserve(input, size);
         } else {
@@ -251,7 +251,7 @@ int agent_receive(struct agent *agent) {
         if (n == -EAGAIN)
                 return 0;
         if (n <= 0) {
-                /* The kernel says so when the agent closed its end with our answer still unread. */
+                /* ECONNRESET: the agent closed its end before it read our answer. */
                 agent->handed_is_lost = n == -ECONNRESET;
                 agent->input_ended = true;
                 return 0;
@@ -293,7 +293,7 @@ static inline size_t unit_size(struct agent *agent) {
         return fill > 0 ? wire_parser_feed(&agent->parser, wire_buffer_head(&agent->input), fill) : 0;
 }
 
-/* There is no unit: more has to come, unless none will, or nobody takes an answer any more. */
+/* There is no unit. An agent that sends no more, or takes no more answers, is at its end; another one needs input. */
 static enum agent_need need_input(const struct agent *agent) {
         return agent->input_ended || agent->output_ended ? AGENT_NEEDS_END : AGENT_NEEDS_INPUT;
 }

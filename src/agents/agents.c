@@ -13,13 +13,13 @@
 #include "custody/disposal.h"
 #include "daemon/timer.h"
 
-/* After a hand-over our copy of the descriptor is kept until the agent shows that it has its own: by what it says next, or,
- * if it says nothing, by what this look at its socket's queue shows. */
+/* After a hand-over we keep our copy of the descriptor until the agent has received its own. The next bytes from the agent
+ * show that. If none come, a check of its socket's queue does: first after this time, then at growing intervals. */
 #define HANDING_CHECK_US     (UINT64_C(20) * USEC_PER_MSEC)
 #define HANDING_CHECK_MAX_US (UINT64_C(2) * USEC_PER_SEC)
 
-/* An agent that reads nothing would be looked at for ever: so many have a look each time, and where that shows nothing new,
- * the next time is further away. */
+/* The number of agents to check at a time. If none of them has read, the interval doubles: agents that never read must not
+ * keep us busy. */
 #define HANDING_CHECKS 64
 
 struct agents {
@@ -30,15 +30,15 @@ struct agents {
         struct agent_list all;
         struct agent_list by_turn;    /* in line for a turn */
         struct agent_list by_busy;    /* in the middle of an exchange, for longest first */
-        struct agent_list by_handing; /* with a connection handed to them and not yet seen to have arrived */
-        struct agent_list by_held;    /* not read, for their user has passed too many descriptors */
-        uint64_t held_at_progress;    /* of the disposal, when they were last looked at */
+        struct agent_list by_handing; /* were sent a connection, and have not shown that they received it */
+        struct agent_list by_held;    /* not read from: their user has passed too many descriptors */
+        uint64_t held_at_progress;    /* of the disposal, when they were last checked */
         struct loop_timer busy_timer;
         struct loop_timer handing_timer;
         uint64_t handing_check_us;
 };
 
-/* An agent's buffers have SIZE bytes now that count. */
+/* Charge SIZE bytes of buffers to the user of an agent, instead of its former size. */
 static void note_memory(struct agents *agents, struct agent *agent, size_t size) {
         struct user *user = agent->user;
 
@@ -88,7 +88,7 @@ static void note_busy(struct agents *agents, struct agent *agent) {
 
         agent->is_busy = is_busy;
         if (!is_busy) {
-                /* The timer is left alone: it finds out when it comes. */
+                /* Moving the timer would cost a call for each exchange: its handler finds the agent that is due. */
                 TAILQ_REMOVE(&agents->by_busy, agent, by_busy);
                 return;
         }
@@ -111,7 +111,7 @@ static inline void note_handing(struct agents *agents, struct agent *agent) {
                 return;
         }
 
-        /* The newest are looked at first: they are most likely to have read. */
+        /* The newest are checked first: they have most likely read. */
         TAILQ_INSERT_HEAD(&agents->by_handing, agent, by_handing);
         if (loop_timer_is_set(&agents->handing_timer) && agents->handing_check_us == HANDING_CHECK_US)
                 return;
@@ -131,7 +131,7 @@ static void note_queued(struct agents *agents, struct agent *agent, bool is_queu
                 TAILQ_REMOVE(&agents->by_turn, agent, by_turn);
 }
 
-/* Arrange for what an agent needs next. */
+/* Arrange for the next need of an agent. */
 static void arrange(struct agents *agents, struct agent *agent, enum agent_need need) {
         uint32_t events = need == AGENT_NEEDS_ROOM ? EPOLLOUT : EPOLLIN;
 
@@ -154,7 +154,8 @@ static void arrange(struct agents *agents, struct agent *agent, enum agent_need 
         note_memory(agents, agent, agent_memory(agent));
 }
 
-/* Work on one unit of what an agent has sent, unless moving its bytes failed with R, and arrange for what comes next. */
+/* Process one unit of an agent's input, and arrange for its next need. R is the result of moving its bytes: after a failure,
+ * disconnect it. */
 static void work(struct agents *agents, struct agent *agent, int r) {
         enum agent_need need = AGENT_NEEDS_END;
         struct agent_unit unit;
@@ -168,7 +169,7 @@ static void work(struct agents *agents, struct agent *agent, int r) {
         arrange(agents, agent, r < 0 ? AGENT_NEEDS_END : need);
 }
 
-/* Read from an agent no more, or again. */
+/* Stop reading from an agent, or start again. */
 static void hold(struct agents *agents, struct agent *agent, bool is_held) {
         agent->events = is_held ? 0 : EPOLLIN;
         if (loop_modify(agents->server->loop, agent->fd, LOOP_AGENT, agent, agent->events) < 0) {
@@ -202,11 +203,11 @@ static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
         struct agents *agents = userdata;
         struct agent *agent = object;
 
-        /* What was read is worked off first. */
+        /* Units that were read are processed before more is read. */
         if (agent->is_queued)
                 return;
 
-        /* There is no event for one that is held but its end. */
+        /* We wait for no event of a held agent, so this is its end. */
         if (agent->is_held) {
                 drop(agents, agent);
                 return;
@@ -224,8 +225,8 @@ static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
         work(agents, agent, agent->events & EPOLLOUT ? agent_flush(agent) : agent_receive(agent));
 }
 
-/* Buffers are above their limit: the user who has most of them loses the agent that has had large ones for longest, but not
- * the last one of all. */
+/* Buffers exceed agent_memory_limit: disconnect the agent that has had large ones for longest, of the user who has most of
+ * them. The only agent with large buffers stays. */
 _cold_ static void free_memory(struct agents *agents) {
         struct accounts *accounts = agents->users.accounts;
 
@@ -238,8 +239,7 @@ _cold_ static void free_memory(struct agents *agents) {
                         break;
                 journal_say(agents->server->journal, AGENT_MEMORY, &subject,
                         "agent_memory_limit (%" PRIu64 " bytes) reached: disconnecting agent %i of user %u, "
-                        "which has been in the middle of a "
-                        "large request or answer for longest.",
+                        "which has been in the middle of a large request or answer for longest.",
                         agents->limits.memory, (int) agent->pid, agent->uid);
                 agents->server->statistics.total.agents_dropped++;
                 drop(agents, agent);
@@ -259,7 +259,7 @@ uint64_t agents_take_turns(struct agents *agents) {
                 return USEC_INFINITY;
 
         last = TAILQ_LAST(&agents->by_turn, agent_list);
-        /* One unit each; who needs another turn goes behind the last one. */
+        /* One unit for each agent; an agent that needs another turn goes to the end of the line. */
         while (agent != last) {
                 agent = TAILQ_FIRST(&agents->by_turn);
                 note_queued(agents, agent, false);
@@ -372,7 +372,8 @@ uint64_t agents_dismiss(struct agents *agents) {
         return agents->server->statistics.agents;
 }
 
-/* One more agent of USER is to come in: at the limit, the user who then has most agents loses the one idle for longest. */
+/* Make room for one more agent of USER: at the limit, disconnect the agent that has been idle longest, of the user who then
+ * has most. */
 static void make_room(struct agents *agents, struct user *user) {
         struct server *server = agents->server;
 
@@ -401,7 +402,7 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect, struct epoch
         make_room(agents, agent->user);
 
         agent->epoch = epoch;
-        /* A greeting that was not taken at once comes first. */
+        /* First send the rest of the greeting. */
         agent->events = wire_buffer_fill(&agent->output) > 0 ? EPOLLOUT : EPOLLIN;
         r = loop_add(server->loop, agent->fd, LOOP_AGENT, agent, agent->events);
         if (r < 0) {

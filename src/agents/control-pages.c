@@ -19,7 +19,7 @@ enum kind {
         KIND_BINDINGS,
 };
 
-/* What is asked for. */
+/* The arguments of a request. */
 struct query {
         enum kind kind;
         struct control_cursor cursor;
@@ -128,7 +128,7 @@ static int put_binding(struct page *page, const struct binding *binding) {
         r = wire_put(buffer, SLICE("destination"), label_text(binding->destination));
         if (r >= 0)
                 r = wire_put(buffer, SLICE("endpoint"), label_text(binding->endpoint));
-        /* Where users share, it is nobody's. */
+        /* If users share, a binding has no user. */
         if (r >= 0 && !page->server->settings->share_between_users)
                 r = wire_put_number(buffer, SLICE("user"), binding->destination->scope.uid);
         if (r >= 0)

@@ -9,29 +9,29 @@
 #include "base/printable.h"
 #include "custody/watch.h"
 
-/* Every exchange of scache-protocol(7), the names and the status values of which are Postfix's (scache_clnt.c,
- * scache.c), those of the one-trip forms ours. */
+/* The exchanges of scache-protocol(7). Names and status values are Postfix's (scache_clnt.c, scache.c); those of the
+ * one-trip forms are ours. */
 
-/* What an answer's status says. */
+/* The status in an answer. */
 #define STATUS_OK   "0"
 #define STATUS_BAD  "1" /* malformed request */
-#define STATUS_FAIL "2" /* well-formed, and could not be done */
+#define STATUS_FAIL "2" /* well-formed, but failed */
 
 #define NAME_DUMMY     "dummy"
 #define NAME_STATUS    "status"
 #define NAME_EPOCH     "epoch"
 #define PROPERTIES_MAX 2 /* in an answer */
 
-/* Who may find what is saved, where users share. No user has this id (POSIX: -1 is "no change" to chown(2)). */
+/* The owner of all labels when users share connections. No user has this id (POSIX: -1 is "no change" to chown(2)). */
 #define UID_EVERYONE ((uid_t) -1)
 
-/* An exchange: who asks for what. */
+/* A request, and the agent that sent it. */
 struct exchange {
         struct server *server;
         struct agent *agent;
         struct agent_unit *unit;
-        const struct request *request; /* NULL while it is not known */
-        struct slice label;            /* what it is about, once that is known */
+        const struct request *request; /* NULL until it is known */
+        struct slice label;            /* of the endpoint or destination, once it is known */
         uint64_t ttl_us;
 };
 
@@ -39,8 +39,8 @@ struct exchange {
 struct request {
         const char *name;
         bool (*is_well_formed)(const struct wire_list *list);
-        size_t label;        /* which attribute says what the request is about */
-        size_t option;       /* the first attribute that may be there or not */
+        size_t label;        /* index of the attribute with the label for the journal */
+        size_t option;       /* index of the first optional attribute */
         size_t n_properties; /* in the answer */
         bool takes_descriptor;
         int (*handle)(struct exchange *exchange);
@@ -58,7 +58,7 @@ enum refusal {
         REFUSAL_EXHAUSTED,
 };
 
-/* What the journal says of the agent: BEFORE, a detail, AFTER. */
+/* The line in the journal: the agent, BEFORE, a detail, AFTER. */
 static const struct {
         enum event event;
         const char *status, *before, *after;
@@ -79,13 +79,13 @@ static const struct {
         [REFUSAL_EXHAUSTED] = { EVENT_EXHAUSTED, STATUS_FAIL, ": ", "" },
 };
 
-/* Options come last, and in this order: a farewell or a handover, the name of an epoch. */
+/* Options come last, in this order: a farewell or a handover, then an epoch. */
 
 static inline bool is_epoch(struct slice name) {
         return slice_equal(name, SLICE(NAME_EPOCH));
 }
 
-/* The value of the option before an epoch, NULL data if it is not there. */
+/* Return the value of the farewell or handover, NULL data if there is none. */
 static struct slice option_of(const struct exchange *exchange) {
         const struct wire_list *list = &exchange->unit->list;
         size_t i = exchange->request->option;
@@ -124,7 +124,7 @@ static int answer(
         if (r >= 0)
                 r = wire_put_end(scratch);
         if (r < 0) {
-                /* Without an answer the agent would wait: better that it connects anew. */
+                /* Do not let the agent wait for this answer: disconnect it, so that it connects again. */
                 exchange->agent->output_ended = true;
                 return r;
         }
@@ -133,7 +133,7 @@ static int answer(
                 exchange->agent, wire_buffer_head(scratch), wire_buffer_fill(scratch), with_lent);
 }
 
-/* Answer a request that was done, and has nothing to tell but that. */
+/* Answer status 0 to a request whose answer has no properties. */
 static int answer_ok(struct exchange *exchange) {
         static const char ok[] = NAME_STATUS "\0" STATUS_OK "\0"; /* the last NUL ends the list */
 
@@ -159,14 +159,14 @@ _cold_ static int refuse(struct exchange *exchange, enum refusal why, const char
                 refusals[why].event == EVENT_EXHAUSTED ? "Could not save a connection for agent" : "Agent",
                 (int) agent->pid, agent->uid, refusals[why].before, detail, refusals[why].after);
 
-        /* For whoever asks next. */
+        /* For the next request to save. */
         if (why == REFUSAL_EXHAUSTED)
                 (void) custody_make_room(exchange->server->custody);
         return answer_refused(exchange, refusals[why].status);
 }
 
 _cold_ static int refuse_malformed(struct exchange *exchange) {
-        /* What stands there for a label may be anything. */
+        /* Without its form, no attribute is known to be the label. */
         exchange->label = (struct slice){};
         return refuse(
                 exchange, REFUSAL_MALFORMED, exchange->request ? exchange->request->name : "(unnamed)");
@@ -181,13 +181,13 @@ _cold_ static void write_trace(const struct exchange *exchange, const char *outc
                 outcome);
 }
 
-/* Note what an exchange did, where somebody asked to see it. Labels are shown, properties never. */
+/* Log an exchange, if -v was given. Labels are logged, properties never. */
 static void trace(const struct exchange *exchange, const char *outcome) {
         if (journal_is_verbose(exchange->server->journal))
                 write_trace(exchange, outcome);
 }
 
-/* Read the time to live that a request asks for; more than the limit is the limit. */
+/* Read the time to live in a request, and cut it at the limit. */
 static int read_ttl(struct exchange *exchange) {
         uint64_t limit_us = exchange->server->settings->ttl_limit_us, ttl;
         int r;
@@ -238,7 +238,7 @@ _cold_ static void hand_over_failed(const struct exchange *exchange, int error) 
                 (int) agent->pid, agent->uid, strerror(-error));
 }
 
-/* Save a connection, and maybe a binding that leads to it, with the descriptor that came for it. */
+/* Save the connection whose descriptor has come, and WITH_BINDING a binding to its endpoint. */
 static int save(struct exchange *exchange, bool with_binding) {
         struct server *server = exchange->server;
         struct wire_passing *passing = &exchange->unit->passing;
@@ -276,7 +276,7 @@ static int save(struct exchange *exchange, bool with_binding) {
                 details.farewell =
                         (struct slice){ server->settings->farewell, server->settings->farewell_size };
 
-        /* The binding first: an agent that is told "no" still has its connection, so the cache must not. */
+        /* The binding first: if it fails, the agent goes on using its connection, so the cache must not have it. */
         r = with_binding ? save_binding(exchange) : 0;
         if (r >= 0)
                 r = epoch_is_over(exchange->agent->epoch) ? custody_decline(server->custody, &details)
@@ -300,8 +300,8 @@ static int on_save(struct exchange *exchange) {
 static int on_save_endpoint(struct exchange *exchange) {
         static const char dummy[] = NAME_DUMMY "\0\0"; /* with an empty value; the last NUL ends the list */
 
-        /* A descriptor that came along makes it one trip. Else it is asked for: sent unasked, it would be lost to an
-         * agent that reads with read(2), so that is what such an agent waits for. */
+        /* With its descriptor, the request is the one-trip form. Without one, ask for it: such an agent sends it only then,
+         * because a server that reads with read(2) would lose a descriptor that comes early. */
         if (exchange->unit->passing.passed != WIRE_PASSED_NONE)
                 return save(exchange, false);
         if (read_ttl(exchange) < 0)
@@ -376,7 +376,7 @@ static int on_find(struct exchange *exchange) {
         return 0;
 }
 
-/* The agent asks for the descriptor that it was told was found. */
+/* The agent asks for the descriptor of the connection that was found: send it. */
 static int hand_over(struct exchange *exchange) {
         struct agent *agent = exchange->agent;
         int r;
@@ -385,19 +385,19 @@ static int hand_over(struct exchange *exchange) {
         if (r >= 0)
                 return 0;
 
-        /* It waits for a descriptor and gets none: better that it connects anew and asks again. */
+        /* The agent waits for a descriptor that cannot come: the error disconnects it, so that it connects and asks again. */
         exchange->label = label_text(agent->lent->endpoint);
         hand_over_failed(exchange, r);
         return r;
 }
 
-/* Names are compared with constants, one by one: that takes a few instructions, and no call. */
+/* Names are compared with constants one by one: this takes a few instructions, and no call. */
 
 static inline bool has(const struct wire_list *list, size_t i, struct slice name) {
         return i < list->n_attributes && slice_equal(wire_list_name(list, i), name);
 }
 
-/* Are there N attributes, and maybe this option, and maybe an epoch? */
+/* Return whether the list has N attributes, then possibly OPTION, then possibly an epoch. */
 static inline bool ends(const struct wire_list *list, size_t n, struct slice option) {
         if (list->n_attributes == n)
                 return true;
@@ -408,13 +408,13 @@ static inline bool ends(const struct wire_list *list, size_t n, struct slice opt
         return list->n_attributes == n;
 }
 
-/* What comes with each request behind its name. */
+/* The form of each request: its attributes after the name. */
 
 static bool is_find(const struct wire_list *list) {
         return has(list, 1, SLICE("label")) && ends(list, 2, SLICE("handover"));
 }
 
-/* Every request to save begins like this. */
+/* The first attributes of all requests to save. */
 static inline bool begins_to_save(const struct wire_list *list) {
         return has(list, 1, SLICE("ttl")) && has(list, 2, SLICE("label")) && has(list, 3, SLICE("property"));
 }
@@ -432,8 +432,8 @@ static bool is_save(const struct wire_list *list) {
                 ends(list, 6, SLICE("farewell"));
 }
 
-/* REQUEST(record, name, form, which attribute is the label, which may be missing, properties in the answer, may come with a
- * descriptor, handler), most frequent first. */
+/* REQUEST(record, name, form, index of the label, index of the first option, properties in the answer, takes a descriptor,
+ * handler), most frequent first. */
 #define REQUESTS(REQUEST)                                                                                \
         REQUEST(find_destination, "find_dest", is_find, 1, 2, 2, false, on_find)                         \
         REQUEST(save_both, "save", is_save, 4, 6, 0, true, on_save)                                      \
@@ -466,7 +466,7 @@ int exchange_unit(struct server *server, struct agent *agent, struct agent_unit 
                 if (!has_passed && is_dummy(list))
                         return hand_over(&exchange);
 
-                /* It asks for something else instead, so it does not want what was found. */
+                /* The agent sent something else, so it does not want the connection that was found. */
                 custody_take_back(server->custody, STEAL(agent->lent));
         }
 
@@ -476,8 +476,8 @@ int exchange_unit(struct server *server, struct agent *agent, struct agent_unit 
                 return save(&exchange, false);
         }
 
-        /* Lists that are read and mean nothing: the last `dummy` of a find, which comes late or not at all, and the byte
-         * of a descriptor that was already refused. Postfix's scache(8) reads past both, too. */
+        /* Ignore two lists, as Postfix's scache(8) does: the last `dummy` of a find, which comes late or never, and the byte
+         * of a descriptor whose request was already refused. */
         if (list->n_attributes == 0 || is_dummy(list))
                 return has_passed ? refuse(&exchange, REFUSAL_UNWANTED, "") : 0;
         if (!slice_equal(wire_list_name(list, 0), SLICE("request")))
@@ -495,8 +495,8 @@ int exchange_unit(struct server *server, struct agent *agent, struct agent_unit 
                 return refuse_malformed(&exchange);
 
         exchange.label = wire_list_value(list, exchange.request->label);
-        /* A delivery looks for its destination, and where that misses, for one endpoint after the other: these lookups are one
-         * reuse or one miss. */
+        /* A delivery looks up its destination and, after a miss, one endpoint after the other. Together these lookups count as
+         * one reuse or one miss. */
         if (agent->is_looking && exchange.request != &find_endpoint) {
                 server->statistics.total.deliveries_missed++;
                 agent->is_looking = false;

@@ -9,7 +9,7 @@
 #include "base/cleanup.h"
 #include "custody/disposal.h"
 
-/* So many agents are looked at for one that wants a descriptor. */
+/* The number of agents to check before one more descriptor is sent. */
 #define LOOKS_MAX 16
 
 static bool is_in_flight(const struct flight *flight) {
@@ -18,7 +18,7 @@ static bool is_in_flight(const struct flight *flight) {
         return ioctl(flight->fd, SIOCOUTQ, &unread) == 0 && unread > 0;
 }
 
-/* All that was sent has arrived, or is not to be counted any more. */
+/* Stop counting the descriptors of a flight: they have arrived, or there is no memory to keep the socket. */
 static void land(struct users *users, struct user *user, struct flight *flight) {
         TAILQ_REMOVE(&user->flights, flight, siblings);
         account_discharge(users->accounts, user->account, ACCOUNT_IN_FLIGHT, flight->n);
@@ -95,7 +95,7 @@ static bool may_send(const struct users *users, const struct user *user) {
                 users->in_flight_max;
 }
 
-/* Look at the first agents of a user, until one more may be sent to WANTS. */
+/* Check which of a user's first agents have read everything, until one more descriptor may be sent to WANTS. */
 static void look(struct users *users, struct user *user, const struct user *wants, unsigned n_looks) {
         struct flight *flight, *next;
 
@@ -105,7 +105,7 @@ static void look(struct users *users, struct user *user, const struct user *want
                 if (!is_in_flight(flight)) {
                         land(users, user, flight);
                 } else {
-                        /* So that others are looked at the next time. */
+                        /* The next look begins with other agents. */
                         TAILQ_REMOVE(&user->flights, flight, siblings);
                         TAILQ_INSERT_TAIL(&user->flights, flight, siblings);
                 }

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Spread over the hash, not hashed: nobody chooses user ids. */
+/* User ids need no keyed hash: agents cannot choose them. */
 static uint64_t uid_hash(uid_t uid) {
         return (uid * UINT64_C(0x9e3779b97f4a7c15)) >> 32;
 }

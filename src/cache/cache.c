@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "cache/entries.h"
 
-/* A lookup that meets connections past their end clears that many away and then gives up: a miss is cheap. */
+/* A lookup removes at most this many expired connections and then misses: a miss is cheap. */
 #define EXPIRED_PER_LOOKUP 64
 
 int cache_new(struct cache **ret, const struct siphash_key *key, const struct cache_limits *limits) {
@@ -64,8 +64,8 @@ static void depart(struct cache *cache, struct connection *connection, enum depa
         TAILQ_INSERT_TAIL(&cache->departed, connection, siblings);
 }
 
-/* The parked connection of a user, or NULL for all, nearest to its end, if that comes by UNTIL. A lent one whose turn it would
- * be loses its place in this order: it either goes for good or departs when it comes back. */
+/* Return the parked connection that expires first, of one user or (NULL) of all, if it expires by UNTIL. A lent connection
+ * that would come first is taken out of the order: it either stays with its agent, or departs when it comes back. */
 static struct connection *first_parked(
         struct cache *cache, const struct account *account, uint64_t until_us) {
         struct connection *connection;
@@ -104,7 +104,7 @@ bool cache_let_one_go(struct cache *cache, enum departure why) {
         return true;
 }
 
-/* At a limit a user, or NULL for all, gives way with the connection that is nearest to its end. */
+/* Evict the connection that expires first, of one user or (NULL) of all. */
 static bool evict_connection(struct cache *cache, const struct account *account) {
         struct connection *connection = first_parked(cache, account, USEC_INFINITY);
 
@@ -116,7 +116,7 @@ static bool evict_connection(struct cache *cache, const struct account *account)
         return true;
 }
 
-/* The same with a connection or a binding. */
+/* Evict the connection or binding that expires first. */
 static bool evict_entry(struct cache *cache, const struct account *account) {
         struct binding *binding = binding_of(account ? deadline_set_first(&account->bindings)
                                                      : deadlines_first(&cache->accounts.bindings));
@@ -134,14 +134,15 @@ static bool evict_entry(struct cache *cache, const struct account *account) {
         return connection || binding;
 }
 
-/* Labels belong to nobody where users share; their account has nothing else. */
+/* If users share, labels belong to nobody, and the account that they are charged to has no entries. */
 static bool has_entries(const struct account *account) {
         return account_held(account, ACCOUNT_CONNECTIONS) > 0 || deadline_set_first(&account->bindings);
 }
 
-/* Evict one for USER (NULL: for the limit itself), who is to hold N more of KIND: of who then holds most, or, where that is all
- * lent, of the other one of the two, but not below its share. Returns false if none is to go: lent connections come to an end
- * soon, and until then the limit is exceeded by no more than the share of the user. */
+/* Evict one entry, so that USER may hold N more of KIND, or (NULL) to enforce the limit. It is one of the user who then holds
+ * most; if all of these are lent, one of the other candidate, USER or the one who holds most now, but not below an equal
+ * share. Returns false if there is none: lent connections are soon returned or gone, and until then the limit is exceeded by
+ * at most the share of USER. */
 static bool evict_one(struct cache *cache, enum account_kind kind, uint64_t limit, struct account *user,
         uint64_t n, bool (*evict)(struct cache *cache, const struct account *account)) {
         struct account *most = accounts_most(&cache->accounts, kind), *first = most, *second = user;
@@ -160,7 +161,7 @@ static bool evict_one(struct cache *cache, enum account_kind kind, uint64_t limi
                 evict(cache, second);
 }
 
-/* Let connections go until a user, or NULL for nobody, may have N more. */
+/* Evict connections until a user, or NULL for nobody, may have N more. */
 static void make_room_for_connections(struct cache *cache, struct account *user, uint64_t n) {
         uint64_t limit = cache->limits.connections;
 
@@ -169,7 +170,7 @@ static void make_room_for_connections(struct cache *cache, struct account *user,
                         break;
 }
 
-/* Let entries go until N more bytes fit. */
+/* Evict entries until a user, or NULL for nobody, may have N more bytes. */
 static void make_room(struct cache *cache, struct account *user, uint64_t n) {
         uint64_t limit = cache->limits.bytes;
 
@@ -196,8 +197,8 @@ uid_t cache_gave_way(const struct cache *cache) {
         return cache->gave_way;
 }
 
-/* A socket is saved again that a connection has already. Nothing is to be sent on it any more, whatever becomes of the one who
- * saves: who is told "no" still has it. */
+/* End the connection that already has the socket which is saved now. No farewell may be sent on this socket, even if the save
+ * fails: then the agent still uses it. */
 static int replace(struct cache *cache, const struct connection_details *details) {
         struct connection *former = details->cookie != 0 ? socket_find(cache, details->cookie) : NULL;
 
@@ -210,7 +211,7 @@ static int replace(struct cache *cache, const struct connection_details *details
                 cache_let_go(cache, former, DEPARTURE_REPLACED);
         } else {
                 socket_forget(cache, former);
-                former->departure = DEPARTURE_REPLACED; /* should it come back */
+                former->departure = DEPARTURE_REPLACED; /* when it comes back */
         }
         return 0;
 }
@@ -236,7 +237,7 @@ int cache_save_endpoint(
         return r;
 }
 
-/* A destination at its own limit gives up the binding nearest to its end. */
+/* At the limit of a destination, evict its binding that expires first. */
 static void make_room_at(struct cache *cache, struct label *destination) {
         struct binding *first = TAILQ_FIRST(&destination->bindings), *binding;
 
@@ -305,7 +306,7 @@ static struct connection *lend(struct cache *cache, struct label *endpoint, uint
                         return connection;
                 }
 
-                /* The last one takes the endpoint along where no binding holds it. */
+                /* Without bindings, the endpoint is freed with its last connection. */
                 is_last = endpoint->n_holders == 1;
                 depart(cache, connection, DEPARTURE_EXPIRED);
                 if (is_last)
@@ -334,11 +335,11 @@ struct connection *cache_find_destination(struct cache *cache, struct scope scop
         TAILQ_FOREACH (binding, &destination->bindings, siblings) {
                 struct connection *connection;
 
-                /* Where an end has passed, cache_expire() will come by: here it is just not seen. */
+                /* Expired bindings are skipped here; cache_expire() drops them. */
                 if (binding->deadline.at_us <= now_us)
                         continue;
 
-                /* Who finds a connection saves its binding again with it. */
+                /* An agent that finds a connection usually renews the binding afterwards. */
                 deadline_prefetch(&binding->deadline);
                 connection = lend(cache, binding->endpoint, now_us);
                 if (connection) {
@@ -366,7 +367,7 @@ void cache_take_back(struct cache *cache, struct connection *connection, uint64_
         else if (connection->deadline.at_us <= now_us)
                 depart(cache, connection, DEPARTURE_EXPIRED);
         else if (!connection->deadline.queue)
-                depart(cache, connection, DEPARTURE_LIMIT); /* its turn came while it was away */
+                depart(cache, connection, DEPARTURE_LIMIT); /* it was to be evicted while it was lent */
         else
                 connection_park(cache, connection);
 }

@@ -7,7 +7,7 @@
 
 #include "base/cleanup.h"
 
-/* What tells queues apart; hashed as bytes, so there are none between the members. */
+/* The key of a queue. It is hashed as bytes, so it must have no padding. */
 struct queue_key {
         struct deadline_set *set;
         uint64_t ttl_us;
@@ -22,7 +22,7 @@ struct deadline_queue {
         TAILQ_HEAD(deadline_entries, deadline) entries;
 };
 
-/* The key of what has no entry: it is behind all that have one. */
+/* The key of an empty queue or set, which comes after all others. */
 #define KEY_NONE UINT64_MAX
 
 static uint64_t key_of(const struct deadline *deadline) {
@@ -52,7 +52,7 @@ static bool queue_matches(const struct table_entry *entry, const void *key) {
         return queue->key.set == k->set && queue->key.ttl_us == k->ttl_us;
 }
 
-/* The queue for a time to live. */
+/* Find or make the queue for a time to live. */
 static int queue_get(struct deadline_set *set, uint64_t ttl_us, struct deadline_queue **ret) {
         const struct queue_key key = { set, ttl_us };
         struct deadline_queue *queue, *recent = set->recent;
@@ -120,7 +120,7 @@ void deadline_set_deinit(struct deadline_set *set) {
         heap_remove(&set->all->sets, &set->by_first);
 }
 
-/* A queue has another first entry, or none any more. */
+/* The first entry of a queue has changed, or the queue has become empty. */
 static void note_first(struct deadline_queue *queue) {
         struct deadline_set *set = queue->key.set;
         uint64_t key;
@@ -144,7 +144,7 @@ int deadlines_add(struct deadline_set *set, struct deadline *deadline, uint64_t 
 
         deadline->queue = queue;
         deadline->at_us = at_us;
-        /* Only entries that were taken over from a former process may come out of order, a few at a time. */
+        /* Only entries that were restored from a former process may come out of order, a few at a time. */
         TAILQ_FOREACH_REVERSE (before, &queue->entries, deadline_entries, siblings)
                 if (before->at_us <= at_us)
                         break;
@@ -172,7 +172,7 @@ void deadlines_remove(struct deadline *deadline) {
                 return;
 
         note_first(queue);
-        /* The one used last is kept for the next entry, which likely has the same time to live. */
+        /* The queue used last is kept for the next entry, which likely has the same time to live. */
         if (TAILQ_EMPTY(&queue->entries) && queue != queue->key.set->recent)
                 queue_free(queue);
 }

@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* What malloc(3) adds to a block, header and rounding, on average. */
+/* The average overhead of malloc(3) for a block, header and rounding, in bytes. */
 #define BLOCK_OVERHEAD 16
 
-/* From this size on, properties of bindings are told apart by a hash first. */
+/* Properties of bindings of this size or more are compared by a hash first. */
 #define LONG_PROPERTY 256
 
 uint64_t label_bytes(size_t size) {
@@ -22,7 +22,7 @@ uint64_t connection_bytes(size_t property_size, size_t farewell_size) {
         return sizeof(struct connection) + property_size + farewell_size + 2 + BLOCK_OVERHEAD;
 }
 
-/* Who is looked for among the labels. */
+/* The key for a lookup of a label. */
 struct label_key {
         struct scope scope;
         struct slice text;
@@ -59,7 +59,7 @@ struct binding *binding_find(const struct cache *cache, const struct label *dest
         uint32_t hash = property_hash(cache, property);
         struct binding *binding;
 
-        /* By the label, not by the endpoint: to look that up would cost more than most of these walks do. */
+        /* Endpoints are compared by label: to look the endpoint up first would cost more than most of these walks. */
         TAILQ_FOREACH (binding, &destination->bindings, siblings)
                 if (binding->property_hash == hash && slice_equal(binding_property(binding), property) &&
                         slice_equal(label_text(binding->endpoint), endpoint))
@@ -68,8 +68,8 @@ struct binding *binding_find(const struct cache *cache, const struct label *dest
         return NULL;
 }
 
-/* All copies of a socket have one cookie. The kernel counts them up, and whoever makes many sockets can choose among them: what
- * they come to here is a secret. Different ones stay different, so that this is all that is kept of them. */
+/* All copies of a socket have the same cookie. The kernel counts cookies up, so a user who makes many sockets can choose among
+ * them: the hash needs a secret. It is a bijection, so that the cookie itself need not be kept. */
 static uint64_t socket_hash(const struct cache *cache, uint64_t cookie) {
         uint64_t hash = (cookie ^ cache->key.k0) * (cache->key.k1 | 1);
 
@@ -160,7 +160,7 @@ void connection_park(struct cache *cache, struct connection *connection) {
         if (TAILQ_EMPTY(&endpoint->connections))
                 cache->counts.endpoints++;
         else if (TAILQ_LAST(&endpoint->connections, connection_list)->id > connection->id)
-                /* It comes back from an agent, and was the oldest when it left. */
+                /* It comes back from an agent, and was the oldest one when it was lent. */
                 TAILQ_FOREACH (after, &endpoint->connections, siblings)
                         if (after->id > connection->id)
                                 break;
@@ -190,14 +190,14 @@ void connection_forget(struct cache *cache, struct connection *connection) {
         socket_forget(cache, connection);
         deadlines_remove(&connection->deadline);
         cache->counts.bytes -= bytes;
-        /* The second one may free it: it holds a connection until then. */
+        /* The second call may free the account; until then the connection keeps it. */
         account_discharge(&cache->accounts, account, ACCOUNT_BYTES, bytes);
         account_discharge(&cache->accounts, account, ACCOUNT_CONNECTIONS, 1);
         label_release(cache, &cache->endpoints, STEAL(connection->endpoint));
         connection->state = CONNECTION_DEPARTED;
 }
 
-/* Ids order entries by age. Those taken over from a former process keep theirs. */
+/* Ids order entries by age. Entries restored from a former process keep their ids. */
 static uint64_t take_id(struct cache *cache, uint64_t id) {
         if (id == 0)
                 return ++cache->last_id;
@@ -277,7 +277,7 @@ int binding_new(struct cache *cache, struct account *account, const struct bindi
         if (r < 0)
                 goto no_deadline;
 
-        /* Only those taken over from a former process come out of order. */
+        /* Only bindings restored from a former process come out of order. */
         binding->id = take_id(cache, details->id);
         TAILQ_FOREACH_REVERSE (before, &binding->destination->bindings, binding_list, siblings)
                 if (before->id < binding->id)

@@ -8,7 +8,7 @@
 /* Buckets come in segments, so that growing never copies them. */
 #define SEGMENT_SIZE UINT64_C(512)
 
-/* The buckets are the 2^k of the current round and those split off from its first ones so far. */
+/* There are the 2^k buckets of the current round, and those that were split off from its first buckets so far. */
 static uint64_t bucket_of(const struct table *table, uint64_t hash) {
         uint64_t round = UINT64_C(1) << (63 - __builtin_clzll(table->n_buckets)), bucket;
 
@@ -65,7 +65,7 @@ struct table_entry *table_find(
         return NULL;
 }
 
-/* Add one bucket and move to it what belongs there from the one it splits. */
+/* Add one bucket, and move the entries that belong there from the bucket that it splits. */
 static void split(struct table *table) {
         uint64_t round = UINT64_C(1) << (63 - __builtin_clzll(table->n_buckets));
         uint64_t from = table->n_buckets - round;
@@ -110,7 +110,7 @@ void table_remove(struct table *table, struct table_entry *entry) {
         *link = entry->next;
         table->n_entries--;
 
-        /* After a burst is over its memory goes back: no entry, no walk, so the buckets may be numbered anew. */
+        /* Free the memory of a burst. An empty table has no walk in progress, so the buckets may be numbered anew. */
         if (table->n_entries == 0) {
                 while (table->n_segments > 1)
                         free(table->segments[--table->n_segments]);

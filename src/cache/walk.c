@@ -10,7 +10,7 @@ bool cache_walk_connections(const struct cache *cache, struct cache_cursor *curs
         while (cursor->bucket < cache->endpoints.table.n_buckets) {
                 struct table_entry *entry = table_bucket(&cache->endpoints.table, cursor->bucket);
 
-                /* Go on in the endpoint where the walk stopped. If it is gone, begin its bucket anew. */
+                /* Continue in the endpoint where the walk stopped. If it is gone, begin its bucket again. */
                 while (cursor->within && entry && entry->hash != cursor->hash)
                         entry = entry->next;
                 if (!entry && cursor->within) {
@@ -52,7 +52,7 @@ bool cache_walk_bindings(const struct cache *cache, struct cache_cursor *cursor,
                 if (seen >= budget)
                         return true;
 
-                /* A destination has a limited number of bindings, so a bucket is never too much for one go. */
+                /* The number of bindings of a destination is limited, so a bucket is never too much at once. */
                 for (struct table_entry *entry = table_bucket(&cache->destinations.table, cursor->bucket);
                         entry; entry = entry->next) {
                         struct label *destination = label_of(entry);

@@ -6,8 +6,8 @@
 /* How long a peer may take to answer a farewell and hang up. */
 #define WAITING_TIME_US (UINT64_C(5) * USEC_PER_SEC)
 
-/* A peer that hangs up is all we wait for: what it says before that is nobody's. Urgent data and queued errors, though, would
- * be reported until somebody reads them. */
+/* We wait only for the peer to hang up, and ignore what it sends before. Urgent data and queued errors end the wait, too: they
+ * would be reported until somebody reads them. */
 #define WAITING_EVENTS (EPOLLRDHUP | EPOLLPRI)
 
 /* Of a connection's owner_bits: it is in the list of those that wait for their peer. */
@@ -93,7 +93,7 @@ void farewells_say(struct farewells *farewells, struct connection *connection) {
 }
 
 void farewells_ready(struct farewells *farewells, struct connection *connection, uint32_t events) {
-        /* Otherwise it has departed, and its farewell is sent when its turn comes. */
+        /* Without this bit, it has departed, and its farewell is still to be sent. */
         if ((connection->owner_bits & BIT_WAITING) && events != 0)
                 stop_waiting(farewells, connection);
 }

@@ -7,11 +7,11 @@
 
 #include "custody/farewell.h"
 
-/* How many connections are let go of at once. */
+/* The most connections that are let go at once. */
 #define LET_GO_BATCH 256
 
-/* A parked peer has nothing to say: whatever comes means that the connection is not what it was. Urgent data is no
- * exception, and comes without EPOLLIN. */
+/* The peer of a parked connection should send nothing: after any bytes, the connection is no longer usable. Urgent data comes
+ * without EPOLLIN. */
 #define PARKED_EVENTS (EPOLLIN | EPOLLPRI | EPOLLRDHUP)
 
 struct custody {
@@ -159,7 +159,7 @@ bool custody_let_go(struct custody *custody) {
                         return false;
 
                 count_departure(&custody->statistics->total, (enum departure) connection->departure);
-                /* The peer of one that was replaced is parked on. */
+                /* The socket of a replaced connection is parked again: send nothing on it. */
                 if (connection->departure == DEPARTURE_REPLACED)
                         close_kept(custody, connection);
                 else

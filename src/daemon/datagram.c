@@ -8,7 +8,7 @@
 
 #include "base/cleanup.h"
 
-/* The kernel takes no more in one message (SCM_MAX_FD). */
+/* The kernel's limit for one message (SCM_MAX_FD). */
 #define FDS_MAX 253
 
 void datagram_init(struct datagram *datagram, const char *path) {
@@ -83,7 +83,7 @@ int datagram_send(
         if (r != -ECONNREFUSED && r != -ECONNRESET && r != -ENOTCONN && r != -EPIPE)
                 return r;
 
-        /* The receiver closed the socket that we know. */
+        /* The receiver closed that socket, and may have opened a new one. */
         datagram_release(datagram);
         return send_once(datagram, iov, n_iov, fds, n_fds);
 }

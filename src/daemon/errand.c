@@ -13,7 +13,7 @@
 #include "base/cleanup.h"
 #include "daemon/loop.h"
 
-/* Files are parsed in it, and sanitizers want some, too. */
+/* Enough to parse files, and for sanitizers. In bytes. */
 #define STACK_SIZE ((size_t) 512 * 1024)
 
 STAILQ_HEAD(errand_list, errand);
@@ -25,7 +25,7 @@ struct errands {
         pthread_t thread;
         bool has_thread;
 
-        /* What both threads use, under the lock. */
+        /* Both threads use these, under the lock. */
         pthread_mutex_t lock;
         pthread_cond_t wanted;
         struct errand_list waiting;
@@ -54,7 +54,7 @@ static void *run(void *userdata) {
                 (void) pthread_mutex_lock(&errands->lock);
                 errands->is_busy = false;
                 STAILQ_INSERT_TAIL(&errands->finished, errand, next);
-                /* It fails only if it has been told already. */
+                /* This fails only if done_fd is readable already. */
                 if (write(errands->done_fd, &one, sizeof(one)) < 0)
                         continue;
         }
@@ -121,7 +121,7 @@ static int start(struct errands *errands) {
         if (r != 0)
                 return -r;
 
-        /* Signals are read from a descriptor, by the thread that serves: they must stay blocked everywhere. */
+        /* The thread that serves reads signals from a descriptor: they must stay blocked in all threads. */
         (void) sigfillset(&all);
         (void) pthread_sigmask(SIG_SETMASK, &all, &before);
         (void) pthread_attr_setstacksize(&attributes, STACK_SIZE);

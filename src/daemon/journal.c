@@ -22,11 +22,11 @@
 #define FIELD_MAX_BYTES 512
 #define FIELDS_MAX      12
 
-/* The lines that Postfix's own cache writes, too, go under its name where that is wanted. Programs that read Postfix's log
- * complain of any others there. */
+/* With syslog_name = postfix, the lines that Postfix's own cache also writes have its identifier; all others have this one,
+ * because programs that read Postfix's log complain about lines that they do not know. */
 #define IDENTIFIER "scached"
 
-/* Of each limited kind, this many lines in this time. */
+/* At most so many lines of each limited kind in so much time. */
 #define LIMIT_BURST       10
 #define LIMIT_INTERVAL_US (UINT64_C(30) * USEC_PER_SEC)
 
@@ -42,11 +42,11 @@ static const struct {
 
 struct journal {
         bool verbose;
-        bool native; /* standard error goes to the journal, so fields can */
+        bool native; /* standard error is the journal: send lines with fields */
         char *statistics_identifier;
         int facility;
         struct datagram datagram; /* to the journal, if `native` */
-        uint64_t n_lost;          /* lines that were not written since the last one that was */
+        uint64_t n_lost;          /* lines that were not written since the last written one */
         struct {
                 uint64_t since_us;
                 unsigned n;
@@ -54,7 +54,7 @@ struct journal {
         } limits[_EVENT_MAX];
 };
 
-/* The service manager says in JOURNAL_STREAM which socket it gave as standard error; it may have been replaced since. */
+/* JOURNAL_STREAM names the socket that the service manager passed as standard error; somebody may have replaced it since. */
 static bool stderr_is_journal(void) {
         const char *text = getenv("JOURNAL_STREAM");
         uintmax_t device, inode;
@@ -111,7 +111,7 @@ bool journal_is_verbose(const struct journal *journal) {
         return journal->verbose;
 }
 
-/* May a line of this kind pass? Then *ret_suppressed is how many did not since the last one. */
+/* Return whether a line of this kind may be written, and how many were suppressed since the last one. */
 static bool admit(struct journal *journal, enum event event, uint64_t *ret_suppressed) {
         uint64_t now = clock_now(CLOCK_BOOTTIME);
 
@@ -134,7 +134,7 @@ static bool admit(struct journal *journal, enum event event, uint64_t *ret_suppr
         return true;
 }
 
-/* A line as the journal takes it: NAME=VALUE and a line break for each field, or, as a value may hold line breaks, NAME, a line
+/* A line in the journal's protocol. A field is NAME=VALUE and a line break. If the value has line breaks, it is NAME, a line
  * break, the size of the value in 64 bits, little-endian, the value, and a line break. */
 struct fields {
         char data[FIELDS_MAX * FIELD_MAX_BYTES + LINE_MAX_BYTES];
@@ -198,7 +198,7 @@ static int send_fields(struct journal *journal, enum event event, const struct j
         return datagram_send(&journal->datagram, &iov, 1, NULL, 0);
 }
 
-/* For people, or for a log that knows no priorities. */
+/* Write a line as text: standard error is a terminal, or a log without priorities. */
 static int print(enum event event, const char *message) {
         struct pollfd room = { STDERR_FILENO, POLLOUT, 0 };
         int priority = kinds[event].priority;
@@ -207,7 +207,7 @@ static int print(enum event event, const char *message) {
         int n;
 
         n = snprintf(line, sizeof(line), IDENTIFIER ": %s%s\n", severity, message);
-        /* A pipe has room for a line of this length if it is ready at all (pipe(7), PIPE_BUF). */
+        /* A pipe that is ready has room for a line of this length (pipe(7), PIPE_BUF). */
         if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT))
                 return -EAGAIN;
         return write(STDERR_FILENO, line, (size_t) MAX(n, 0)) < 0 ? -errno : 0;
@@ -219,7 +219,7 @@ static int put(struct journal *journal, enum event event, const struct journal_s
                                : print(event, message);
 }
 
-/* Write a line without waiting. What is not taken is counted, and told as soon as something is taken again. */
+/* Write a line without waiting. Lines that cannot be written are counted, and the next one that can reports them. */
 static void put_or_count(struct journal *journal, enum event event, const struct journal_subject *subject,
         const struct journal_place *place, const char *message) {
         if (journal->n_lost > 0) {

@@ -9,16 +9,16 @@
  * agent being accepted, and channels to workers. */
 #define DESCRIPTORS_OWN UINT64_C(48)
 
-/* As many as one message brings (SCM_MAX_FD): the kernel would have to close those for which there is no room, and that may
- * wait. A table of less than 1,024 has no such room. */
+/* Room for the descriptors of one message (SCM_MAX_FD): without it, the kernel closes those that do not fit, and that may
+ * wait. A table of less than 1,024 descriptors cannot spare it. */
 #define DESCRIPTORS_MESSAGE UINT64_C(253)
 #define DESCRIPTORS_ENOUGH  UINT64_C(1024)
 
-/* An agent's socket, and what it may have passed with a request that is not complete. */
+/* An agent's socket, and the descriptor that came with an incomplete request. */
 #define DESCRIPTORS_AGENT UINT64_C(2)
 
-/* Without a word from the administrator, agents get this part of the rest, and no more than this many: a busy Postfix
- * has 100 processes, a very busy one 1,000. */
+/* Without agent_limit, agents get a quarter of the rest, up to this number: a busy Postfix has 100 processes, a very busy
+ * one 1,000. */
 #define AGENTS_PART        4
 #define AGENTS_DEFAULT_MAX UINT64_C(1024)
 
@@ -27,11 +27,11 @@
 
 #define CLOSING_PART 16
 #define CLOSING_MAX  UINT64_C(4096)
-/* What is sent and not yet read has a limit of the same size as the table, and a restart sends all connections: the rest of it
- * is for agents, of which a single user gets half. */
+/* The kernel allows as many descriptors in flight as the table has. A restart sends all connections; the rest is for agents,
+ * and a single user gets half of that. */
 #define IN_FLIGHT_AGENT DESCRIPTORS_AGENT
 
-/* So many descriptors there are where that cannot be found out. */
+/* The size of the table if it cannot be found out. */
 #define DESCRIPTORS_UNKNOWN UINT64_C(1024)
 
 uint64_t limits_raise(void) {

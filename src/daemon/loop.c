@@ -10,16 +10,16 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 
-/* A round takes in this many events; what else is ready comes in the next one. */
+/* The events of one round; further ones come in the next round. */
 #define ROUND_EVENTS_MAX 64
 
-/* Objects are at least 8-byte aligned: the kind of one fits below its address. */
+/* Objects are at least 8-byte aligned: the kind fits into the lowest bits of the address. */
 #define KIND_MASK UINT64_C(7)
 
 struct loop {
         int epoll_fd;
         sd_event *event;
-        uint64_t now_us; /* of the round at hand; 0 until somebody asks */
+        uint64_t now_us; /* in this round; 0 until loop_now() is called */
         bool touched;    /* sd-event must look at its sources */
         bool finished;   /* sd_event_exit() has been called and taken effect */
         struct {
@@ -28,12 +28,11 @@ struct loop {
         } ready[_LOOP_KIND_MAX];
         loop_round_fn round_fn;
         void *round_userdata;
-        struct epoll_event events[ROUND_EVENTS_MAX]; /* of the round at hand */
+        struct epoll_event events[ROUND_EVENTS_MAX]; /* of this round */
         int n_events;
 };
 
-/* So many of sd-event's sources have their turn in one round: signals and timers that come without end must not keep agents from
- * theirs. */
+/* The number of sd-event's sources that get a turn in one round: endless signals and timers must not keep agents waiting. */
 #define ROUND_SOURCES_MAX 64
 
 /* The kind of sd-event's own descriptor. */
@@ -109,7 +108,7 @@ int loop_modify(struct loop *loop, int fd, enum loop_kind kind, void *object, ui
 void loop_remove(struct loop *loop, int fd, void *object) {
         (void) epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 
-        /* What the kernel has already told about it must not reach it any more. */
+        /* Events of this round that the object has not handled yet must not reach it any more. */
         for (int i = 0; i < loop->n_events; i++)
                 if (object_of(&loop->events[i]) == object)
                         loop->events[i].events = 0;
@@ -129,8 +128,8 @@ sd_event *loop_event(const struct loop *loop) {
         return loop->event;
 }
 
-/* Let sd-event do what it has to do, and set its timers for the time until the next call. If that was not all, it stays
- * touched. */
+/* Run the sources of sd-event that are ready, and set its timers for the time until the next call. If some are left, the loop
+ * stays touched. */
 _cold_ static int run_event(struct loop *loop) {
         for (unsigned i = 0; i < ROUND_SOURCES_MAX; i++) {
                 int r;
@@ -163,8 +162,8 @@ static int wait_for_events(struct loop *loop, uint64_t timeout_us) {
         return 0;
 }
 
-/* Have events of one kind handled, but for those of what loop_remove() has taken out of the round. Returns how many there
- * were. */
+/* Handle the events of one kind, except those of objects that loop_remove() has removed in this round. Returns the number of
+ * events. */
 static int dispatch(struct loop *loop, unsigned kind) {
         int n = 0;
 
@@ -187,7 +186,7 @@ static void dispatch_all(struct loop *loop) {
         for (unsigned kind = 0; kind < _LOOP_KIND_MAX && n < loop->n_events; kind++)
                 n += dispatch(loop, kind);
 
-        /* What is left is sd-event's. */
+        /* Any event that is left is sd-event's. */
         loop->touched = loop->touched || n < loop->n_events;
         loop->n_events = 0;
 }

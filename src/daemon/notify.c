@@ -13,10 +13,10 @@
 #include "daemon/datagram.h"
 #include "daemon/timer.h"
 
-/* Where the service manager does not read, it is asked again after this time. */
+/* If the service manager does not read, we try again after this time. */
 #define RETRY_US (UINT64_C(50) * USEC_PER_MSEC)
 
-/* More than this is never kept: reloads could go on for as long as the service manager stands still. */
+/* The most messages that wait: while the service manager does not read, reloads could add more and more. */
 #define WAITING_MAX 64
 
 #define MESSAGE_MAX 256

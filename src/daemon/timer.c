@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/timer.h"
 
-/* How much later than asked for a timer may come. */
+/* A timer may come this much late. */
 #define ACCURACY_US USEC_PER_MSEC
 
 static int on_time(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
@@ -26,11 +26,11 @@ void loop_timer_release(struct loop_timer *timer) {
 }
 
 void loop_timer_set(struct loop_timer *timer, uint64_t at_us) {
-        /* Touching the loop makes work for it: once for each change is enough. */
+        /* Do not touch the loop without a change: that makes work for it. */
         if (at_us == timer->at_us)
                 return;
 
-        /* Where this fails the event loop has ended, so nothing is going to come. */
+        /* This fails only after the end of the event loop, when no timer comes any more. */
         timer->at_us = at_us;
         (void) sd_event_source_set_time(timer->source, at_us);
         (void) sd_event_source_set_enabled(

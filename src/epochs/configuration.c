@@ -10,10 +10,10 @@
 #include "settings/expand.h"
 #include "settings/file.h"
 
-/* Stands for the value of a name that is not set: Postfix has a default for it, which is not known here. */
+/* Stands for the value of a name that is not set: we do not know Postfix's default. */
 #define UNKNOWN "\1"
 
-/* The types of tables whose files have other names than the table, and the endings of these. */
+/* Types of tables whose files have endings after the name of the table, and these endings. */
 static const struct {
         struct slice type;
         const char *endings[2];
@@ -26,7 +26,7 @@ static const struct {
         { SLICE_INIT("sdbm"), { ".dir", ".pag" } },
 };
 
-/* The other types of tables that are files. */
+/* Types of tables whose file has the name of the table. */
 static const struct slice plain[] = {
         SLICE_INIT("texthash"),
         SLICE_INIT("regexp"),
@@ -69,8 +69,8 @@ static bool next_argument(struct slice *command, struct slice *ret) {
         return true;
 }
 
-/* Take an option and its value off a command line, "-nNAME" or "-n" "NAME"; false if the next argument is something else, which
- * is taken off, too. */
+/* Take an option and its value off a command line, "-nNAME" or "-n" "NAME". If the next argument is something else, take that
+ * off and return false. */
 static bool next_option(struct slice *command, const char *option, struct slice *ret) {
         struct slice argument;
 
@@ -94,7 +94,7 @@ struct slice configuration_service(struct slice command) {
         if (slash)
                 name = (struct slice){ slash + 1, (size_t) (name.data + name.size - slash - 1) };
 
-        /* Where it is that of the program, it is not said. */
+        /* Without -n, the service has the name of the program. */
         while (command.size > 0)
                 if (next_option(&command, "-n", &value))
                         return value;
@@ -164,7 +164,7 @@ static int add_path(struct reader *reader, struct slice path, const char *ending
         return 0;
 }
 
-/* Add the files of a table. Where its type is not known, it may be any of these. */
+/* Add the files of a table. If its type is unknown, add the files that it would have with any type. */
 static int add_table(struct reader *reader, struct slice type, struct slice path) {
         bool is_known = type.size > 0 && !memchr(type.data, *UNKNOWN, type.size), is_indexed = false;
         int r = 0;
@@ -192,13 +192,13 @@ static bool is_file_type(struct slice type) {
         return false;
 }
 
-/* Add what a word of a value names: "/path", "type:/path", "proxy:type:/path", "type:path". Most words name no file. */
+/* Add the file or table that a word of a value names: "/path", "type:/path", "proxy:type:/path", "type:path". Most words name no file. */
 static int add_word(struct reader *reader, struct slice word) {
         struct slice path = word, type = {};
         const char *colon;
         bool is_typed = false;
 
-        /* A type is a name, and comes first. */
+        /* Types come before the path; the last one counts. */
         while (path.size > 0 && *path.data != '/' && (colon = memchr(path.data, ':', path.size))) {
                 type = (struct slice){ path.data, (size_t) (colon - path.data) };
                 path.size -= type.size + 1;
@@ -212,7 +212,7 @@ static int add_word(struct reader *reader, struct slice word) {
                 return 0;
         if (*path.data == '/') {
                 if (path.size > 1 && path.data[1] == '/')
-                        return 0; /* of an URL */
+                        return 0; /* a URL */
         } else if (!is_file_type(type) && !(is_typed && *path.data == *UNKNOWN))
                 return 0;
         if (memchr(path.data, *UNKNOWN, path.size))

@@ -10,21 +10,21 @@
 #include "daemon/errand.h"
 #include "epochs/examiner.h"
 
-/* Services of all instances of Postfix together. */
+/* The most services, of all Postfix instances together. */
 #define LINES_MAX 256
 
-/* If files do not answer, no more than these wait for them. */
+/* The most inquiries that wait, such as for a file system that does not answer. */
 #define INQUIRIES_MAX 1024
 
-/* What one part of a drain comes to: entries and places in the tables looked at, and entries let go of. */
+/* Limits of one part of a drain: places and entries visited, and entries drained. */
 #define DRAIN_VISITS 1024
 #define DRAIN_MAX    64
 
-/* One epoch after the other of a service. */
+/* The epochs of a service, one after the other. */
 struct line {
         uint64_t name;
         uint64_t current;
-        uint64_t started_us; /* the youngest process that has been seen in it */
+        uint64_t started_us; /* start of the youngest process in the current epoch, in µs */
 };
 
 struct epochs {
@@ -88,7 +88,7 @@ int epochs_new(struct epochs **ret, struct loop *loop, struct cache *cache, stru
 }
 
 struct epochs *epochs_free(struct epochs *epochs) {
-        /* If the thread waits for a file, it goes on until the process ends, and so do those that it uses. */
+        /* A thread that waits for a file cannot be ended before the process: leave it what it uses. */
         if (!epochs || errands_free(epochs->errands))
                 return NULL;
 
@@ -99,9 +99,8 @@ struct epochs *epochs_free(struct epochs *epochs) {
 
 static void say_unknown(const struct epoch_inquiry *inquiry, const char *why) {
         journal_say(inquiry->epochs->journal, EPOCH_UNKNOWN, &inquiry->subject,
-                "Agent %i of user %u finds nothing, and nothing that it parks is kept: cannot tell under "
-                "which "
-                "configuration of Postfix it runs: %s.",
+                "Agent %i of user %u finds nothing, and nothing that it parks is kept, because its "
+                "configuration of Postfix is unknown: %s.",
                 (int) inquiry->subject.pid, inquiry->subject.uid, why);
 }
 
@@ -112,15 +111,14 @@ static struct line *find_line(struct epochs *epochs, uint64_t name) {
         return NULL;
 }
 
-/* The first agent of an epoch has come: what is parked in older ones goes. */
+/* The first agent of an epoch has connected: drain the entries of older ones. */
 static void begin_epoch(struct epochs *epochs, struct line *line, const struct epoch_inquiry *inquiry) {
         const struct examination *x = &inquiry->examination;
 
         if (line->current != 0)
                 journal_say(epochs->journal, EPOCH_CHANGED, &inquiry->subject,
                         "The configuration of %s in %s has changed: draining the connections that were "
-                        "parked "
-                        "under the one before.",
+                        "parked under the previous one.",
                         x->service.text, x->directory.text);
 
         line->current = x->id;
@@ -144,14 +142,14 @@ static struct epoch judge(struct epoch_inquiry *inquiry) {
         line = find_line(epochs, epoch_line(x->id));
         if (!line) {
                 if (epochs->n_lines == LINES_MAX) {
-                        say_unknown(inquiry, "there are too many services");
+                        say_unknown(inquiry, "there are too many services of Postfix");
                         return epoch_unknown();
                 }
                 line = &epochs->lines[epochs->n_lines++];
                 line->name = epoch_line(x->id);
         }
 
-        /* The files are as they are for all, but of two command lines the one of the younger process is the newer one. */
+        /* All processes were compared with the same files. Of two command lines, that of the younger process is newer. */
         if (line->current != x->id) {
                 if (x->started_us <= line->started_us)
                         return epoch_unknown();
@@ -161,7 +159,7 @@ static struct epoch judge(struct epoch_inquiry *inquiry) {
         return (struct epoch){ x->id, &line->current };
 }
 
-/* Its pid may be that of another process by now if it has ended. Whoever has ended has hung up. */
+/* If an agent has ended, its pid may now be that of another process. An agent that has ended has also hung up. */
 static bool has_hung_up(int fd) {
         struct pollfd end = { fd, POLLRDHUP, 0 };
 
@@ -212,7 +210,8 @@ int epoch_ask(struct epochs *epochs, const struct epoch_question *question, epoc
                                                    : -ENOMEM;
         if (r < 0) {
                 say_unknown(inquiry,
-                        r == -ENOMEM ? strerror(ENOMEM) : "the thread that asks for files cannot start");
+                        r == -ENOMEM ? strerror(ENOMEM)
+                                     : "the thread that reads the state of files cannot start");
                 inquiry_free(inquiry);
                 return r;
         }
@@ -225,7 +224,7 @@ int epoch_ask(struct epochs *epochs, const struct epoch_question *question, epoc
 void epoch_forget(struct epoch_inquiry *inquiry, bool late) {
         inquiry->fn = NULL;
         if (late)
-                say_unknown(inquiry, "its files do not answer");
+                say_unknown(inquiry, "the file system of its files does not answer");
 }
 
 struct batch {

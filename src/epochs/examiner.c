@@ -17,28 +17,28 @@
 #include "epochs/process.h"
 #include "settings/file.h"
 
-/* So many instances of Postfix, and so many different command lines of their processes, are remembered. Of one that is not,
- * nothing is known but what its files tell. */
+/* The most Postfix instances, and different command lines of their processes, that we remember. For others, only the current
+ * state of their files is known, not their history. */
 #define PLACES_MAX   32
 #define PROFILES_MAX 64
 
-/* A file that changes each time while it is read is not waited for. */
+/* How often to read a main.cf that changes while it is read. */
 #define LOOKS_MAX 3
 
-/* How far CLOCK_REALTIME may be from where it was before it counts as set. */
+/* If CLOCK_REALTIME moves by more than this against CLOCK_BOOTTIME, somebody has set it. */
 #define CLOCK_SET_US ((int64_t) 5 * (int64_t) USEC_PER_MSEC)
 
 /* Not secret, and the same in each process: an epoch outlives the daemon. */
 static const struct siphash_key key = { UINT64_C(0x7363616368656465), UINT64_C(0x706f63686b657921) };
 
-/* Where the configuration of an instance is. */
+/* An instance, and its configuration directory. */
 struct place {
         char *directories;
         char *queue;
         char *directory;
 };
 
-/* What is known of processes with one command line. */
+/* The configuration of processes with one command line. */
 struct profile {
         uint64_t name;
         uint64_t used_us;
@@ -96,8 +96,8 @@ static bool is_same_directory(const char *a, const char *b) {
         return stat(a, &x) >= 0 && stat(b, &y) >= 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Look whether the queue is that of the instance that is configured in DIRECTORY, or, with INSTANCES, where those are that it
- * lists. Returns 1 if it is. */
+/* Return 1 if the queue belongs to the instance that is configured in DIRECTORY, 0 if not. *RET_INSTANCES, if wanted, are the
+ * directories of further instances that it lists. */
 static int look_in(struct examination *x, const char *directory, char **ret_instances) {
         _cleanup_(freep) char *data = NULL, *queue = NULL;
         struct configuration configuration = { .directory = directory };
@@ -116,7 +116,7 @@ static int look_in(struct examination *x, const char *directory, char **ret_inst
         return is_same_directory(queue, x->queue);
 }
 
-/* Look in each of DIRECTORIES, and once in those that these list. Returns 1 and the one that it is, 0 if it is none. */
+/* Look in each of DIRECTORIES, and in those that these list. Returns 1 and the directory, or 0 if it is none of them. */
 static int search(struct examination *x, const char *directories, bool with_instances, char **ret) {
         _cleanup_(freep) char *copy = strdup(directories);
         char *rest = copy, *directory;
@@ -143,7 +143,7 @@ static int search(struct examination *x, const char *directories, bool with_inst
         return 0;
 }
 
-/* Find the configuration directory of the instance whose queue directory it is. */
+/* Find the configuration directory of the instance with this queue directory. */
 static int find_directory(struct examiner *examiner, struct examination *x, const char **ret) {
         struct place *place, new = {};
         int r;
@@ -170,7 +170,7 @@ static int find_directory(struct examiner *examiner, struct examination *x, cons
                 return -ENOMEM;
         }
 
-        /* Of more instances than there are places, the last ones share one. */
+        /* If there are more instances than places, further ones share the last place. */
         if (examiner->n_places < PLACES_MAX)
                 place = &examiner->places[examiner->n_places++];
         else {
@@ -199,7 +199,7 @@ static struct profile *find_profile(struct examiner *examiner, uint64_t name) {
         return oldest;
 }
 
-/* Read main.cf again, and the names of files in it. */
+/* Read main.cf again, and the names of the files that it refers to. */
 static int read_files(struct examiner *examiner, struct examination *x, const char *directory,
         struct configuration_files *files) {
         _cleanup_(freep) char *data = NULL;
@@ -241,7 +241,7 @@ static uint64_t directory_changed_ns(const char *path) {
         return file_state_read(dirname(copy), &state) < 0 ? 0 : file_state_changed_ns(&state);
 }
 
-/* Turn a time of CLOCK_REALTIME into one of CLOCK_BOOTTIME. */
+/* Convert a time of CLOCK_REALTIME in ns to CLOCK_BOOTTIME in µs. */
 static uint64_t boottime_of(const struct examiner *examiner, uint64_t ns) {
         int64_t us = (int64_t) (ns / NSEC_PER_USEC) - examiner->clock_offset_us;
 
@@ -256,7 +256,7 @@ static void note_clock(struct examiner *examiner, uint64_t now_us) {
         examiner->clock_offset_us = offset_us;
 }
 
-/* Look at all files once. Returns -EAGAIN if main.cf changed meanwhile. */
+/* Read the state of all files once. Returns -EAGAIN if main.cf changed meanwhile. */
 static int look(
         struct examiner *examiner, struct examination *x, const char *directory, struct profile *profile) {
         struct sight sight = { .before_us = clock_now(CLOCK_BOOTTIME) };
@@ -280,7 +280,7 @@ static int look(
         if (memcmp(&main_cf, &again, sizeof(main_cf)) != 0)
                 return fail(x, -EAGAIN, "%.256s is being changed", path);
 
-        /* Who removes a file, or renames one, changes its directory, but so does who makes another one. */
+        /* To remove or rename a file changes its directory. So does a new file there: look at directories only after a change. */
         if (!history_is_of(&profile->history, sight.digest)) {
                 changed_ns = MAX(changed_ns, directory_changed_ns(path));
                 for (size_t i = 0; i < profile->files.n; i++)

@@ -7,8 +7,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 
-/* The kernel writes file times from a clock that stands still between two ticks of its own, 10 ms at most. As much again for
- * what passes between two readings of clocks. */
+/* File times come from a clock that stands still between two ticks, which are at most 10 ms apart. Another 10 ms are for the
+ * time between two readings of clocks. */
 #define MARGIN_US (UINT64_C(20) * USEC_PER_MSEC)
 
 static uint64_t nsec_of(struct timespec time) {
@@ -62,11 +62,12 @@ void history_note(struct history *history, const struct sight *sight) {
         }
 
         if (since_us <= history->seen_us)
-                since_us = sight->after_us; /* the state was another one after that */
+                since_us = sight->after_us; /* the last look, after that, still saw another state */
 
         *history = (struct history){
                 .digest = sight->digest,
-                .since_us = MIN(since_us, sight->after_us), /* a time to come is that of a clock set back */
+                .since_us =
+                        MIN(since_us, sight->after_us), /* a time in the future: the clock was set back */
                 .seen_us = MAX(sight->before_us, UINT64_C(1)),
         };
 }

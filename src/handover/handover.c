@@ -21,8 +21,7 @@
 /* One message takes all parcels. Each holds some ten thousand connections. */
 #define PARCELS_MAX 253
 
-/* How long the service manager may take to look at what it was sent. What it has not read when we are gone, it does
- * not take. */
+/* How long the service manager may take to read our messages. It ignores messages that it reads after our exit. */
 #define BARRIER_US (UINT64_C(5) * USEC_PER_SEC)
 
 #ifndef MFD_NOEXEC_SEAL
@@ -31,11 +30,11 @@
 
 #define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
-/* What is parked, as it goes into the index. */
+/* All parked connections and bindings, in the order of the index. */
 struct inventory {
         struct connection **connections; /* by id */
         int *fds;
-        int *places; /* in which parcel, or PARCEL_NONE */
+        int *places; /* index of the parcel, or PARCEL_NONE */
         size_t n_connections;
         const struct binding **bindings; /* by deadline */
         size_t n_bindings;
@@ -132,11 +131,11 @@ static void put_binding(struct index_writer *writer, const struct binding *bindi
 
 _Static_assert(INDEX_STRING_MAX >= SETTINGS_REQUEST_MAX, "all that can be parked can be handed over");
 
-/* A file in memory that nobody can change any more. Returns its descriptor, or negative errno. */
+/* Make a file in memory that nobody can change. Returns its descriptor, or negative errno. */
 static int sealed_file(struct slice bytes) {
         _cleanup_(closep) int fd = -1;
 
-        /* Some machines allow no other files in memory than those that cannot be executed (since Linux 6.3). */
+        /* Some machines allow only files in memory that cannot be executed (since Linux 6.3). */
         fd = memfd_create("scached-index", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
         if (fd < 0 && errno == EINVAL)
                 fd = memfd_create("scached-index", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -172,8 +171,8 @@ static int make_index(const struct statistics *statistics, const struct inventor
         return r < 0 ? r : sealed_file(bytes);
 }
 
-/* How many parcels may be stored: the service manager tells for how many descriptors it has room since systemd 254.
- * One of them is the index. */
+/* Return how many parcels may be stored. Since systemd 254, FDSTORE is the number of descriptors that the service manager has
+ * room for; one of them is the index. */
 static size_t parcels_allowed(void) {
         const char *text = getenv("FDSTORE");
         unsigned long n = text ? strtoul(text, NULL, 10) : PARCELS_MAX + 1;
@@ -194,7 +193,7 @@ static int store_index(const struct handover *handover, const struct inventory *
                       : notify_say(handover->notify, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_INDEX, &fd, 1);
 }
 
-/* Nobody reads the other end of a parcel, so it is not to be polled. */
+/* FDPOLL=0: when we exit, the other end of each parcel closes, and the service manager must not drop it for that. */
 static int store_parcels(struct notify *notify, const struct parcel parcels[], size_t n) {
         int fds[PARCELS_MAX];
 
@@ -203,7 +202,7 @@ static int store_parcels(struct notify *notify, const struct parcel parcels[], s
         return n > 0 ? notify_say(notify, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_PARCEL, fds, n) : 0;
 }
 
-/* Ours are the last copies of those that the service manager has not taken, with all that is in them. */
+/* Close our copies. If the service manager has refused a parcel, this closes the descriptors in it, which may wait. */
 static void close_parcels(struct disposal *disposal, struct parcel parcels[], size_t n) {
         for (size_t i = 0; i < n; i++)
                 disposal_close(disposal, 0, DISPOSAL_SOCKET, steal_fd(&parcels[i].fd));
@@ -226,7 +225,7 @@ static size_t leave_out_refused(struct inventory *inventory, const struct parcel
         return n_held;
 }
 
-/* Store everything in the inventory, and see what became of it. The index comes first: it is stored if any parcel is. */
+/* Store everything in the inventory, and check what was stored. The index comes first, so it is stored if any parcel is. */
 static int store(const struct handover *handover, struct inventory *inventory, struct parcel parcels[],
         size_t n_parcels) {
         size_t n_held;
@@ -305,14 +304,14 @@ void handover_save(const struct handover *handover) {
 /* A record of the index, found by the cookie of its socket. */
 struct record {
         uint64_t cookie;
-        struct slice bytes; /* the index from there on */
+        struct slice bytes; /* the rest of the index, from this record on */
         bool taken;
 };
 
 struct taking {
         const struct handover *handover;
         const struct index *index;
-        struct record *records; /* by cookie, and by id where a socket was saved more than once */
+        struct record *records; /* sorted by cookie, then by id if a socket was saved more than once */
         size_t n_records;
         size_t n_taken;
         size_t n_closed;
@@ -390,8 +389,8 @@ static void on_descriptor(void *userdata, int fd) {
                 taking->n_taken++;
 }
 
-/* The limits may be lower than they were: those that have to go give their descriptors back before the next ones
- * come. */
+/* The limits may be lower than before: close the connections that were evicted, so that the next ones find free
+ * descriptors. */
 static void after_descriptors(void *userdata) {
         struct taking *taking = userdata;
 
@@ -412,7 +411,7 @@ static int take_bindings(struct cache *cache, const struct index *index, size_t 
         return r;
 }
 
-/* An index mapped into memory, which only a sealed one may be: it could shrink under our feet. */
+/* Map the index into memory. It must be sealed, because a file that shrinks while it is mapped would crash us. */
 static int map_index(int fd, struct slice *ret) {
         struct stat st;
         void *data;
@@ -450,7 +449,7 @@ static const char *refusal(int error) {
         }
 }
 
-/* Read the index; with all that is needed to find the record of a descriptor in it. */
+/* Read the index, and sort its records for find_record(). */
 static int open_index(struct taking *taking, struct slice bytes, struct index *ret) {
         int r;
 
@@ -468,7 +467,7 @@ void handover_take(const struct handover *handover, struct passed *passed) {
         if (!passed_has_stored(passed))
                 return;
 
-        /* First of all, so that whatever comes next, nothing of this is ever seen again. */
+        /* First of all, so that no later process gets these descriptors again, even if this one crashes. */
         clear_store(handover->notify);
 
         r = passed->index_fd < 0 ? -ENODATA : map_index(passed->index_fd, &bytes);
@@ -480,7 +479,7 @@ void handover_take(const struct handover *handover, struct passed *passed) {
         n_lost = parcels_unpack(
                 passed->parcel_fds, passed->n_parcels, on_descriptor, after_descriptors, &taking);
         n_lost += taking.n_closed;
-        /* What the service manager has dropped meanwhile has a record, too. */
+        /* Connections that the service manager has dropped meanwhile have a record, too. */
         n_lost = MAX(n_lost, taking.n_records - taking.n_taken);
         if (r >= 0)
                 q = take_bindings(handover->cache, &index, &n_bindings);

@@ -9,7 +9,7 @@
 
 static const char MAGIC[8] = { 's', 'c', 'a', 'c', 'h', 'e', 'd', '\n' };
 
-/* Where things are that are filled in last, and what the checksum covers. */
+/* The offsets of the fields that are filled in last, and the start of the bytes that the checksum covers. */
 #define AT_CHECKSUM    16
 #define AT_SIZE        24
 #define AT_CONNECTIONS 40
@@ -54,7 +54,7 @@ static void put_u64_at(struct index_writer *writer, size_t at, uint64_t value) {
         memcpy(wire_buffer_head(&writer->buffer) + at, &value, sizeof(value));
 }
 
-/* A counter, and where it is in struct statistics_counters. */
+/* A counter, and its offset in struct statistics_counters. */
 static const struct {
         const char *name;
         size_t offset;
@@ -143,7 +143,7 @@ void index_release(struct index_writer *writer) {
         wire_buffer_release(&writer->buffer);
 }
 
-/* Take SIZE bytes off the rest. Past its end there is nothing more, and `data` becomes NULL for good. */
+/* Take SIZE bytes off the rest. If it has less, return NULL, and set `data` to NULL: all further calls return NULL. */
 static const char *take(struct slice *rest, size_t size) {
         const char *data = rest->data;
 
@@ -208,7 +208,7 @@ bool index_next_binding(const struct index *index, struct slice *rest, struct bi
         ret->ttl_us = take_u64(rest);
         ret->scope.epoch = index->has_epochs ? take_u64(rest) : 0;
         ret->scope.uid = take_u32(rest);
-        /* Where users share it is nobody's, until somebody renews it. */
+        /* If users share, a binding belongs to nobody until an agent renews it. */
         ret->saved_by = ret->scope.uid;
         ret->destination = take_string(rest);
         ret->property = take_string(rest);
@@ -231,7 +231,7 @@ static bool is_id(uint64_t id) {
         return id > 0 && id <= INDEX_ID_MAX;
 }
 
-/* Walk over all connections, or bindings, and leave the rest after them. */
+/* Check all connections, or bindings, and leave the rest after them. */
 static int check_connections(const struct index *index, struct slice *rest) {
         uint64_t last_id = 0;
 

@@ -9,13 +9,13 @@
 
 #include "base/cleanup.h"
 
-/* Descriptors in a message. The kernel takes 253; with fewer, a descriptor table that is nearly full has room for
- * what one message brings. */
+/* Descriptors in a message. The kernel allows 253; with fewer, a descriptor table that is nearly full still has room for one
+ * message. */
 #define BATCH_MAX 64
 
-/* The bytes of a message. */
+/* The data of a message. */
 struct batch {
-        uint64_t first; /* which of all descriptors its first one is */
+        uint64_t first; /* index of its first descriptor, among all descriptors */
         uint64_t n;
 };
 
@@ -67,9 +67,9 @@ static int last_sender(const struct packer *packer) {
         return packer->parcels[packer->n_parcels - 1].sender;
 }
 
-/* Pack a batch. One that the kernel refuses is halved until what it refuses is alone: a socket on whose own queue
- * descriptors wait may be nested too deep, a security module may not let one pass. Returns -ENOSPC and the like if
- * there is no use in going on. */
+/* Pack a batch. If the kernel refuses one, halve it until the descriptor that it refuses is alone: such a socket may have
+ * descriptors in its own queue that are nested too deep, or a security module may forbid it. Returns -ENOSPC and the like if
+ * no more can be packed. */
 static int pack(struct packer *packer, size_t first, size_t n) {
         int r;
 
@@ -114,8 +114,7 @@ bool parcel_is_held(const struct parcel *parcel) {
         return poll(&poll_fd, 1, 0) == 0;
 }
 
-/* Receive a batch. Returns its number of descriptors, -ENODATA if there is none, another negative errno if the
- * message is none of ours. */
+/* Receive a batch. Returns its number of descriptors, -ENODATA if there is none, or another negative errno. */
 static int receive_batch(int parcel, struct batch *ret_batch, int ret_fds[BATCH_MAX]) {
         union control control;
         struct iovec iov = { ret_batch, sizeof(*ret_batch) };
@@ -158,7 +157,7 @@ static int compare_parcels(const void *a, const void *b) {
         return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* Is this a parcel, and what does it begin with? */
+/* Return whether this is a parcel, and the index of its first descriptor. */
 static bool look(int fd, uint64_t *ret_first) {
         int domain, type;
         socklen_t size = sizeof(int);

@@ -19,7 +19,7 @@ static void sort_in(struct passed *passed, int fd, const char *name) {
         else if (passed->index_fd < 0)
                 passed->index_fd = fd;
         else
-                (void) close(fd); /* a former process stored one only */
+                (void) close(fd); /* a former process stores only one */
 }
 
 int passed_new(struct passed **ret) {

@@ -86,7 +86,7 @@ static int connect_to(struct client *client, const char *path, uint64_t until_us
         while (connect(client->fd, (const struct sockaddr *) &address, sizeof(address)) < 0) {
                 static const struct timespec moment = { 0, 10 * 1000 * 1000 };
 
-                /* The listen queue is full, and no event tells when it has room again. */
+                /* The listen queue is full, and there is no event for room in it. */
                 if (errno != EAGAIN && errno != EINTR)
                         return -errno;
                 if (clock_now(CLOCK_MONOTONIC) >= until_us)

@@ -24,7 +24,7 @@ static int set_variable(const char *name, const char *value) {
 
 /* Become the command. Returns the exit status if that fails. */
 static int run(char *const arguments[], int fd) {
-        /* First to another number: the descriptor may be 0 or 1 itself, and would stay close-on-exec there. */
+        /* First duplicate the descriptor: if it is 0 or 1 itself, dup2(2) would do nothing and leave it close-on-exec. */
         int spare = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 
         if (spare < 0 || dup2(spare, STDIN_FILENO) < 0 || dup2(spare, STDOUT_FILENO) < 0) {
@@ -78,8 +78,8 @@ static int find_dest(const struct options *options) {
         return find(options, true);
 }
 
-#define EXIT_STATUS_HELP                                                                    \
-        "  The one of COMMAND. 1 if no connection is parked there, 126 if COMMAND cannot\n" \
+#define EXIT_STATUS_HELP                                                                 \
+        "  That of COMMAND; 1 if no connection is parked there, 126 if COMMAND cannot\n" \
         "  run, 127 if it does not exist, 64 to 77 if scachectl fails: see scachectl(1)."
 
 const struct command command_find_endp = {

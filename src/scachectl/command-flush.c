@@ -54,7 +54,7 @@ static int flush_destinations(struct flush *flush) {
         struct options all = *flush->options;
         int r;
 
-        /* Where users share, a binding is nobody's, and what it leads to still somebody's. */
+        /* If users share, a binding has no user, but the connections behind it have one. */
         all.has_user = false;
 
         r = listing_connect(&client, &all, false);
@@ -97,9 +97,9 @@ const struct command command_flush = {
         .arguments = "[GLOB]",
         .n_arguments_max = 1,
         .options = OPTIONS_CONTROL | OPTIONS_FILTER,
-        .summary = "close parked connections politely",
+        .summary = "close parked connections, after their farewell",
         .help = "Send the farewell on the parked connections whose endpoint matches GLOB, and\n"
-                "close them. Without GLOB and filters, this is done to all connections.",
+                "close them. Without GLOB and options, close all parked connections.",
         .examples = "  scachectl flush '*192.0.2.7*'     before that address goes away\n"
                     "  scachectl flush --destination='*example.org*'",
         .run = run,

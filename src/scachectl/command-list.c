@@ -53,7 +53,7 @@ static void put_row(struct table *table, const struct listing_entry *entry) {
         printf(TABLE_FORMAT, user_name(table, entry), terminal_time(entry->age_us).text,
                 terminal_time(entry->remaining_us).text);
         if (table->has_bindings) {
-                /* Half of the space for each label, with the arrow between them. */
+                /* Each label gets half of the space beside the arrow. */
                 put_text(entry->destination, (table->columns - 4) / 2);
                 fputs(" -> ", stdout);
                 put_text(entry->endpoint, (table->columns - 4) / 2);

@@ -11,7 +11,7 @@
 #include "scachectl/output.h"
 #include "scachectl/report.h"
 
-/* OpenMetrics 1.0, and Prometheus' text format 0.0.4, which has one name for a family and its samples, and fewer types. */
+/* OpenMetrics 1.0, and Prometheus' text format 0.0.4. The latter has one name for a family and its samples, and fewer types. */
 
 enum kind {
         KIND_GAUGE,
@@ -46,7 +46,7 @@ static const struct {
                 { { "connections", "state=\"parked\"" }, { "connections_lent", "state=\"lent\"" },
                         { "connections_leaving", "state=\"leaving\"" } } },
         { "scached_descriptors_closing", KIND_GAUGE, NULL,
-                "Descriptors that wait to be closed. Many for long: somebody makes their close wait.",
+                "Descriptors that wait to be closed. If it stays high, somebody makes their close wait.",
                 { { "descriptors_closing", NULL } } },
         { "scached_endpoints", KIND_GAUGE, NULL, "Endpoints that have a parked connection.",
                 { { "endpoints", NULL } } },
@@ -142,7 +142,7 @@ static void put_metrics(FILE *out, enum metrics_format format, const struct repo
 
 static int explain(const char *path, int error) {
         if (error == -EEXIST)
-                fprintf(stderr, "scachectl: %s is no regular file: --output would put one in its place.\n",
+                fprintf(stderr, "scachectl: %s is not a regular file: --output does not replace it.\n",
                         path);
         else
                 fprintf(stderr, "scachectl: Could not write %s: %s.\n", path, strerror(-error));
@@ -174,8 +174,8 @@ const struct command command_metrics = {
         .options = OPTIONS_CONTROL | OPTION(FORMAT) | OPTION(OUTPUT),
         .summary = "print the state for monitoring",
         .help = "Print the numbers of \"scachectl status\" as OpenMetrics text, or in the older\n"
-                "format of Prometheus, for node_exporter's textfile collector.\n"
-                "For that collector, scached-metrics.timer does this once a minute.",
+                "format of Prometheus. The textfile collector of node_exporter reads only the\n"
+                "older format; scached-metrics.timer writes it once a minute.",
         .examples = "  scachectl metrics --format=prometheus --output=scached.prom",
         .run = run,
 };

@@ -116,8 +116,9 @@ static int instance_init(struct instance *instance, const char *config_directory
                 return r;
 
         if (sscanf(version, "%d.%d", &major, &minor) != 2)
-                return fail("The Postfix in %s has a version that is not understood: %s.", config_directory,
-                        version);
+                return fail(
+                        "Could not understand the version of the Postfix in %s: its mail_version is \"%s\".",
+                        config_directory, version);
 
         instance->legacy = major < 3 || (major == 3 && minor < 6);
         (void) snprintf(instance->socket_path, sizeof(instance->socket_path), "%s/private/" SERVICE_NAME,
@@ -125,7 +126,7 @@ static int instance_init(struct instance *instance, const char *config_directory
         return EX_OK;
 }
 
-/* The drop-in for the socket unit, with the peculiarities of this instance. */
+/* Return the paths of the drop-in for the instance's socket unit, which has the settings that this instance needs. */
 static void drop_in_paths(const struct instance *instance, char folder[PATH_MAX], char file[PATH_MAX]) {
         (void) snprintf(folder, PATH_MAX, UNIT_FOLDER "/%s.d", instance->unit);
         (void) snprintf(file, PATH_MAX, UNIT_FOLDER "/%s.d/" DROP_IN, instance->unit);
@@ -214,11 +215,11 @@ static int make_folder(const struct instance *instance) {
         return EX_OK;
 }
 
-/* Open the socket, also where one is open that is of no use. What is parked stays. */
+/* Open the socket, even if one is open that cannot be used. Parked connections stay. */
 static int open_socket(const struct options *options, const struct instance *instance) {
         int r;
 
-        /* A socket unit that was stopped while it was masked opens only with the service, of which it is a part once enabled. */
+        /* A socket unit that was stopped while it was masked opens only with the service, which wants enabled sockets. */
         if (!systemctl("enable", instance->unit) ||
                 (!systemctl("restart", instance->unit) && !systemctl("restart", instance->service_unit)))
                 return fail(
@@ -238,7 +239,7 @@ static int open_socket(const struct options *options, const struct instance *ins
         return EX_OK;
 }
 
-/* Does the instance's master(8) run? */
+/* Return whether the instance's master(8) runs. */
 static bool is_running(const struct instance *instance) {
         char path[PATH_MAX];
         int pid = 0;
@@ -297,7 +298,7 @@ static int enable(const struct options *options, const struct instance *instance
         if (strcmp(instance->service_name, SERVICE_NAME) == 0) {
                 printf("%s/main.cf: connection_cache_service_name=" SERVICE_NAME " already.\n",
                         instance->config_directory);
-                /* Agents that missed the socket, as after a purge and a new installation, would use the cache no more. */
+                /* Agents that found no socket before, as after a new installation, use the cache only after a reload. */
                 return worked ? EX_OK : reload(instance);
         }
 

@@ -14,7 +14,7 @@
 static int explain(const struct options *options, int error) {
         if (error == -EREMOTEIO) {
                 fprintf(stderr,
-                        "scachectl: scached could not save it: see \"journalctl -u scached.service\".\n");
+                        "scachectl: scached could not save this: see \"journalctl -u scached.service\".\n");
                 return EX_UNAVAILABLE;
         }
         return command_explain(options->service_path, UNIT_SERVICE, error);
@@ -70,8 +70,10 @@ const struct command command_save_endp = {
         .options = OPTIONS_SAVE | OPTION(FAREWELL) | OPTION(FD),
         .summary = "park the connection on standard input",
         .help = "Park a connection, by default standard input, under the endpoint LABEL. Only the\n"
-                "same user can find it. Afterwards, send nothing more on it, and close it.",
-        .examples = "  scachectl save-endp --ttl=60 --farewell='QUIT\\r\\n' mx1 <&3",
+                "same user can find it. Before, read everything that the peer has sent: unread\n"
+                "bytes make the connection leave the cache at once. Afterwards, send nothing\n"
+                "more on it, and close it.",
+        .examples = "  scachectl save-endp --farewell='QUIT\\r\\n' mx1 <&3",
         .run = save_endp,
 };
 
@@ -84,6 +86,6 @@ const struct command command_save_dest = {
         .summary = "bind a destination to an endpoint",
         .help = "Bind the destination LABEL to ENDPOINT: a lookup of the destination then finds\n"
                 "the connections of the endpoint.",
-        .examples = "  scachectl save-dest --ttl=60 example.org mx1",
+        .examples = "  scachectl save-dest example.org mx1",
         .run = save_dest,
 };

@@ -11,7 +11,7 @@
 #include "scachectl/report.h"
 #include "scachectl/terminal.h"
 
-/* To the upper left corner, and clear from there. */
+/* Move to the upper left corner, and clear the screen. */
 #define CLEAR "\033[H\033[2J"
 
 static uint64_t lookups(const struct report *report) {

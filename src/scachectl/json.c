@@ -20,7 +20,7 @@ void json_close(struct json *json, char bracket) {
         json->is_first = false;
 }
 
-/* Read the UTF-8 character at P. Returns how many bytes it has, 0 if it is none (RFC 3629). */
+/* Read the UTF-8 character at P (RFC 3629). Returns its number of bytes, 0 if it is invalid. */
 static size_t read_character(const unsigned char *p, size_t size, unsigned long *ret) {
         static const unsigned long least[] = { 0, 0, 0x80, 0x800, 0x10000 };
         unsigned long character;

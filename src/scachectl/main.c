@@ -41,22 +41,22 @@ static void put_overview(void) {
                "\"scachectl --version\" shows the version. See scachectl(1).\n");
 }
 
-/* What getopt_long(3) returns for a word that is no option, and in front of the number of a long option. */
+/* getopt_long(3) returns WORD for a word that is no option, and LONG + its number for a long option. */
 #define WORD 1
 #define LONG 256
 
-/* What the command line says. */
+/* The command line. */
 struct line {
         bool wants_help;
         bool wants_version;
         unsigned given;            /* options, as bits */
-        enum option_id repeated;   /* one that was given again, or 0 */
-        char *values[_OPTION_MAX]; /* of those that have one */
-        char **words;              /* with room for all: the command, and its arguments */
+        enum option_id repeated;   /* an option that was given twice, or 0 */
+        char *values[_OPTION_MAX]; /* of the options that have one */
+        char **words;              /* the command and its arguments */
         int n_words;
 };
 
-/* Is the last word the first of the program that the command is to run? Options behind it belong to that. */
+/* Return whether the last word is the program that the command is to run: later options belong to that program. */
 static bool begins_program(const struct line *line) {
         const struct command *command = find_command(line->words[0]);
 
@@ -64,7 +64,7 @@ static bool begins_program(const struct line *line) {
                 line->n_words - 1 == command->n_arguments_min;
 }
 
-/* Tell the options from the words. Values are looked at later, when the command is known that they are for. */
+/* Separate the options from the words. Values are read later, when the command is known. */
 static int read_line(struct line *line, int argc, char *argv[]) {
         struct option table[_OPTION_MAX + 2] = {
                 { "help", no_argument, NULL, 'h' },
@@ -76,9 +76,11 @@ static int read_line(struct line *line, int argc, char *argv[]) {
                 table[id + 1] = (struct option){ option_texts[id].name,
                         option_texts[id].value ? required_argument : no_argument, NULL, LONG + id };
 
-        while ((c = getopt_long(argc, argv, "-hV", table, NULL)) >= 0)
-                if (c == '?')
-                        return -EINVAL;
+        opterr = 0;
+        for (int at = optind; (c = getopt_long(argc, argv, "-:hV", table, NULL)) >= 0; at = optind)
+                if (c == '?' || c == ':')
+                        return help_refer(
+                                NULL, "%s option \"%s\"", c == ':' ? "No value for" : "Invalid", argv[at]);
                 else if (c == 'h')
                         line->wants_help = true;
                 else if (c == 'V')
@@ -98,10 +100,10 @@ static int read_line(struct line *line, int argc, char *argv[]) {
 
         while (optind < argc)
                 line->words[line->n_words++] = argv[optind++];
-        return 0;
+        return EX_OK;
 }
 
-/* Nothing that was given is ignored: what a command does not take, and what another option would override, is refused. */
+/* Refuse options that would have no effect: those that the command does not take, and those that another one overrides. */
 static int check_options(const struct command *command, const struct line *line) {
         static const enum option_id conflicts[][2] = {
                 { OPTION_CONTROL, OPTION_SOCKET },
@@ -152,13 +154,14 @@ int main(int argc, char *argv[]) {
         _cleanup_(freep) char **words = NULL;
         const struct command *command = NULL;
         struct line line = {};
-        int n_words, status = EX_OK;
+        int n_words, status;
 
         words = line.words = calloc((size_t) argc + 1, sizeof(*words));
         if (!words)
                 return EX_OSERR;
-        if (read_line(&line, argc, argv) < 0)
-                return EX_USAGE;
+        status = read_line(&line, argc, argv);
+        if (status != EX_OK)
+                return status;
 
         n_words = line.n_words;
         if (n_words > 0 && strcmp(words[0], "help") == 0) {

@@ -9,7 +9,7 @@
 
 #include "base/cleanup.h"
 
-/* Whoever collects the files of others is another user. */
+/* A collector of metrics runs as another user. */
 #define MODE 0644
 
 int output_open(struct output *output, const char *path) {
@@ -24,11 +24,11 @@ int output_open(struct output *output, const char *path) {
                 return 0;
         }
 
-        /* A device or a link would be gone. */
+        /* rename(2) would remove a device or a link. */
         if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode))
                 return -EEXIST;
 
-        /* In the same folder, or it could not take the other's place in one go; hidden from those who collect. */
+        /* In the same folder, so that rename(2) works, and with a dot, so that collectors skip it. */
         slash = strrchr(path, '/');
         folder_size = slash ? (int) (slash + 1 - path) : 0;
         if (asprintf(&path_new, "%.*s.%s.XXXXXX", folder_size, path, path + folder_size) < 0) {
@@ -58,7 +58,7 @@ int output_finish(struct output *output) {
         if (fflush(output->stream) != 0)
                 r = -errno;
         else if (ferror(output->stream))
-                r = -EIO; /* earlier; what is missing cannot be told any more */
+                r = -EIO; /* an earlier write failed, and its errno is lost */
         if (!output->path_new)
                 return r;
 

@@ -11,7 +11,7 @@ struct output {
 };
 
 /* Begin to write what is to be in the file PATH, which must stay valid; NULL is standard output. Returns -EEXIST if
- * something is there that is no regular file, or what open(2) returns. */
+ * something is there that is not a regular file, or what open(2) returns. */
 int output_open(struct output *output, const char *path);
 
 /* Put the file in its place, readable by everybody, once all of it is on the disk; the one before stays there if that

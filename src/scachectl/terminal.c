@@ -77,7 +77,7 @@ char *terminal_text(struct slice bytes, size_t max) {
                 }
                 memcpy(text + n, one, size);
                 n += size;
-                /* The last place at which the dots still fit. */
+                /* The last index at which the dots still fit. */
                 if (n + sizeof(dots) - 1 <= max)
                         whole = n;
         }

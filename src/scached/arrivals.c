@@ -15,10 +15,10 @@
 #include "daemon/timer.h"
 #include "epochs/epochs.h"
 
-/* How long an answer may take. Postfix gives up after 5 s (connection_cache_protocol_timeout). */
+/* How long to wait for the epoch of an agent. Postfix gives up after 5 s (connection_cache_protocol_timeout). */
 #define PATIENCE_US USEC_PER_SEC
 
-/* At most so many wait. For one more, the first of them is served. */
+/* At most so many agents wait for their epoch. For one more, the first of them is served without. */
 #define ARRIVALS_MAX 256
 
 struct arrival {
@@ -37,7 +37,7 @@ struct arrivals {
         struct agents *agents;
         struct disposal *disposal;
         struct epochs *epochs;
-        struct arrival_list list; /* in their order, so the first has waited longest */
+        struct arrival_list list; /* oldest first */
         size_t n;
         struct loop_timer timer;
 };
@@ -50,7 +50,7 @@ static void serve(struct arrivals *arrivals, int fd, enum dialect dialect, struc
                         strerror(-r));
 }
 
-/* Take an agent off the list and return its socket. */
+/* Remove an agent from the list, and return its socket. */
 static int leave(struct arrival *arrival) {
         int fd = arrival->fd;
 
@@ -125,7 +125,7 @@ struct arrivals *arrivals_free(struct arrivals *arrivals) {
         return NULL;
 }
 
-/* Have it found out of an agent in which epoch it runs. Takes the socket, unless it fails. */
+/* Ask for the epoch of an agent. Takes the socket, unless it fails. */
 static int ask(struct arrivals *arrivals, int fd, enum dialect dialect, const char *queue) {
         struct ucred credentials = { .uid = (uid_t) -1 };
         socklen_t size = sizeof(credentials);

@@ -19,13 +19,13 @@
 #include "handover/passed.h"
 #include "scached/arrivals.h"
 
-/* Where there is no room for one more agent and none can be made, the listening sockets rest this long. */
+/* If there is no room for one more agent, and none can be made, we accept none for this time. */
 #define REST_US (UINT64_C(100) * USEC_PER_MSEC)
 
 struct listener {
         int fd;
         enum dialect dialect;
-        char *queue; /* the queue directory of Postfix in which it is, NULL if it is in none */
+        char *queue; /* the queue directory of Postfix that has this socket, or NULL */
 };
 
 struct listeners {
@@ -33,7 +33,7 @@ struct listeners {
         struct arrivals *arrivals;
         struct disposal *disposal;
         struct loop_timer rest_timer;
-        bool made_room; /* and nobody has come in since */
+        bool made_room; /* and accepted no agent since */
         size_t n_listeners;
         struct listener listeners[];
 };
@@ -53,15 +53,15 @@ static void rest(struct listeners *listeners) {
         loop_timer_set(&listeners->rest_timer, usec_add(clock_now(CLOCK_BOOTTIME), REST_US));
 }
 
-/* No descriptor or memory for one more agent: an agent that waits is worth more than a connection that does. */
+/* There is no descriptor or memory for one more agent: evict a connection, which is worth less than an agent that waits. */
 static void make_room(struct listeners *listeners, int error) {
         struct server *server = listeners->server;
 
         journal_say(
                 server->journal, ACCEPT_FAILED, NULL, "Could not accept an agent: %s.", strerror(-error));
 
-        /* Once for each agent. Where that did not help, others take the room before we do, and all that is parked would go
-         * for nothing. */
+        /* Only once for each agent. If it did not help, other processes take the room before we do, and evicting more would
+         * not help either. */
         if (listeners->made_room) {
                 listeners->made_room = false;
                 rest(listeners);
@@ -73,8 +73,8 @@ static void make_room(struct listeners *listeners, int error) {
                 rest(listeners);
 }
 
-/* One agent a round from each socket, after those that are connected were served: however many connect, each of the others
- * waits for no more than that. */
+/* Accept one agent from each socket in a round, after the connected agents were served: so these do not wait for many that
+ * connect. */
 static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
         struct listeners *listeners = userdata;
         struct listener *listener = object;
@@ -91,7 +91,7 @@ static void on_ready(void *userdata, void *object, _unused_ uint32_t events) {
         arrivals_take(listeners->arrivals, agent_fd, listener->dialect, listener->queue);
 }
 
-/* Postfix has the sockets of its services in QUEUE/private. Returns QUEUE, which is the caller's, NULL if it is not there. */
+/* Postfix has the sockets of its services in QUEUE/private. Returns QUEUE, which the caller frees, or NULL. */
 static char *find_queue(int fd) {
         struct sockaddr_un address = {};
         socklen_t size = sizeof(address);
@@ -115,7 +115,7 @@ static char *find_queue(int fd) {
 #define SO_PASSRIGHTS 83 /* since Linux 6.16; systemd 258 has AcceptFileDescriptors= for it */
 #endif
 
-/* A connection arrives as a descriptor: a socket that lets none through is of no use to an agent. */
+/* Agents park connections by passing descriptors: let the socket accept descriptors. */
 static void accept_descriptors(struct journal *journal, const struct passed_socket *socket) {
         static const int on = 1;
         int value = on;
@@ -125,8 +125,9 @@ static void accept_descriptors(struct journal *journal, const struct passed_sock
                 return;
         if (setsockopt(socket->fd, SOL_SOCKET, SO_PASSRIGHTS, &on, sizeof(on)) == 0)
                 journal_say(journal, SOCKET_RESTRICTED, NULL,
-                        "The socket \"%s\" was passed with AcceptFileDescriptors=no: now it accepts "
-                        "descriptors.",
+                        "The socket \"%s\" was passed with AcceptFileDescriptors=no, which scached has "
+                        "turned "
+                        "off: remove it from the socket unit.",
                         socket->name);
 }
 
@@ -136,12 +137,12 @@ static int listener_init(struct listener *listener, struct listeners *all, int f
 
         listener->dialect = dialect;
 
-        /* Only we accept on it, and an agent may be gone before we do. */
+        /* An agent may be gone before we accept it: accept4(2) must not wait then. */
         flags = fcntl(fd, F_GETFL);
         if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
                 return -errno;
 
-        /* Credentials with every message would take the room of descriptors. */
+        /* Credentials in each message would take the room of descriptors. */
         if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &off, sizeof(off)) < 0)
                 return -errno;
 
@@ -155,7 +156,7 @@ static int listener_init(struct listener *listener, struct listeners *all, int f
         return 0;
 }
 
-/* What is wrong with a socket that the service manager passed, NULL if nothing is. */
+/* Return why we cannot serve a socket that the service manager passed, or NULL. */
 static const char *objection(int fd, enum dialect dialect) {
         if (dialect == _DIALECT_INVALID)
                 return "its FileDescriptorName= is not a dialect";

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* scached: what the command line says */
+/* scached: the command line */
 
 #include <errno.h>
 #include <getopt.h>
@@ -14,7 +14,7 @@
 static int help(FILE *to) {
         (void) fputs("Usage: scached [-c DIRECTORY] [-o NAME=VALUE]... [-v] [--check]\n"
                      "\n"
-                     "The connection cache for mail delivery agents. It is started by its sockets:\n"
+                     "Connection cache for mail delivery agents. Its sockets start it:\n"
                      "\n"
                      "  systemctl enable --now scached.socket           agents with libscache\n"
                      "  systemctl enable --now scached-postfix.socket   Postfix\n"
@@ -26,14 +26,14 @@ static int help(FILE *to) {
                      "      --check                        show the settings in effect, and exit\n"
                      "      --help, --version              print this text or the version, and exit\n"
                      "\n"
-                     "Exit status: 0 idle or told to exit, 64 bad usage or not started by a socket,\n"
+                     "Exit status: 0 idle or told to exit, 64 wrong command line or no socket,\n"
                      "71 refused by the system, 74 output not written, 78 bad settings.\n"
                      "See scached(8), scached.conf(5), scachectl(1).\n",
                 to);
         return to == stdout ? EX_OK : EX_USAGE;
 }
 
-/* Every setting in effect, in main.cf syntax. */
+/* Print each setting in effect, in the syntax of main.cf. */
 static int check(const struct settings *settings) {
         for (size_t i = 0; i < settings->n_rows; i++)
                 (void) printf("# %s\n%s = %s\n", settings->rows[i].source, settings->rows[i].name,
@@ -69,7 +69,8 @@ int main(int argc, char *argv[]) {
                 return EX_OSERR;
         options.overrides = overrides;
 
-        while ((c = getopt_long(argc, argv, "c:o:v", long_options, NULL)) >= 0)
+        opterr = 0;
+        for (int at = optind; (c = getopt_long(argc, argv, "+:c:o:v", long_options, NULL)) >= 0; at = optind)
                 switch (c) {
                 case 'c':
                         options.config_directory = optarg;
@@ -89,6 +90,8 @@ int main(int argc, char *argv[]) {
                         (void) puts("scached " SCACHED_VERSION);
                         return EX_OK;
                 default:
+                        (void) fprintf(stderr, "scached: %s option \"%s\"; see \"scached --help\".\n",
+                                c == ':' ? "No value for" : "Invalid", argv[at]);
                         return EX_USAGE;
                 }
         if (optind < argc) {
@@ -97,7 +100,7 @@ int main(int argc, char *argv[]) {
                 return EX_USAGE;
         }
 
-        /* A reader of our standard error that goes away is no reason to die. */
+        /* We do not exit when the reader of our standard error goes away. */
         (void) signal(SIGPIPE, SIG_IGN);
 
         r = journal_new(&journal, verbose);

@@ -26,14 +26,14 @@
 #include "scached/listeners.h"
 #include "scached/status.h"
 
-/* How many entries whose end has come are let go of before agents get a turn. */
+/* The number of entries that expire before agents get a turn. */
 #define EXPIRE_BATCH 256
 
-/* How long agents that are in the middle of something may take to get to the end of it when we leave. */
+/* How long agents may take to finish their exchanges when the daemon exits. */
 #define LEAVING_TIME_US (UINT64_C(500) * USEC_PER_MSEC)
 
-/* The largest answer: two properties, or a page of what control shows. What is parked may have come in larger requests than are
- * taken now. */
+/* The largest answer: two properties, or a page of a list. Parked connections may have come in requests that were larger than
+ * request_size_limit is now. */
 #define SCRATCH_MAX (2 * SETTINGS_REQUEST_MAX + 4096)
 
 struct service {
@@ -55,11 +55,11 @@ struct service {
         struct loop_timer leaving_timer;
         uint64_t idle_since_us;  /* 0 while there is something to stay for */
         uint64_t reported_at_us; /* when the last interval of the statistics ended */
-        time_t limit_told_for;   /* which interval of the statistics */
+        time_t limit_told_for;   /* the start of that interval of the statistics */
         uint64_t bindings_let_go;
         bool expiry_is_behind;
         bool is_leaving;
-        bool is_last; /* nobody comes after us for what is parked */
+        bool is_last; /* no process follows that takes the parked connections */
 };
 
 static void on_settings_report(void *userdata, int priority, const char *message) {
@@ -92,8 +92,8 @@ static bool is_idle(const struct service *service) {
                 counts->bindings == 0 && custody_leaving(service->server.custody) == 0;
 }
 
-/* Serve nobody new, who connects from here on waits in the service manager's socket for the next process, and let those
- * that are here come to an end: an agent that loses its cache twice in a row does without it from then on. */
+/* Accept no new agents: they wait in the service manager's socket for the next process. Let the connected ones finish their
+ * exchanges: a Postfix process that loses the cache twice in a row does not use it again. */
 _cold_ static void leave(struct service *service, const char *why) {
         if (service->is_leaving)
                 return;
@@ -124,7 +124,7 @@ static void note_idle(struct service *service) {
         if (service->idle_since_us == 0)
                 service->idle_since_us = loop_now(service->server.loop);
 
-        /* A reload may have made it earlier. When it comes too early, it is set again. */
+        /* A reload may have made max_idle shorter. If the timer comes too early, this sets it again. */
         at_us = usec_add(service->idle_since_us, max_idle_us);
         if (at_us < service->idle_timer.at_us)
                 loop_timer_set(&service->idle_timer, at_us);
@@ -134,20 +134,20 @@ static void on_idle_timer(void *userdata) {
         struct service *service = userdata;
         uint64_t max_idle_us = service->server.settings->max_idle_us;
 
-        /* Whoever came and went since has moved the time at which this began. An agent that connects from here on
-         * waits in the service manager's socket, which starts us again. */
+        /* If an agent came and went meanwhile, the idle time began later. An agent that connects from here on waits in
+         * the service manager's socket, which starts the next process. */
         if (service->idle_since_us > 0 &&
                 clock_now(CLOCK_BOOTTIME) >= usec_add(service->idle_since_us, max_idle_us))
                 leave(service, "idle, and nothing is parked");
 }
 
-/* Let go of what has ended, and set the timer for what ends next. It is only ever moved to an earlier time: when an
- * entry is found or renewed it comes for nothing, once. */
+/* Expire entries, and set the timer for the next one. The timer is only moved to an earlier time: if the entry that it was set
+ * for is found or renewed, it comes once for nothing. */
 static void expire(struct service *service) {
         struct server *server = &service->server;
         uint64_t next_us = cache_next_deadline(server->cache);
 
-        /* The timer comes in time, or nothing ends. */
+        /* The timer is set already, or there is no entry. */
         if (next_us >= service->expiry_timer.at_us && !service->expiry_is_behind)
                 return;
 
@@ -162,11 +162,11 @@ static void expire(struct service *service) {
                 loop_timer_set(&service->expiry_timer, next_us);
 }
 
-/* That it came is all that is needed: expire() follows in this round. */
+/* Nothing to do: expire() follows in this round. */
 static void on_expiry_timer(_unused_ void *userdata) {
 }
 
-/* Say once in each interval of the statistics that a limit was reached; how often is in them. */
+/* Log once in each interval of the statistics that a limit was reached; the statistics say how often. */
 static void note_limits(struct service *service) {
         const struct statistics *statistics = &service->server.statistics;
         const struct cache_counts *counts = cache_counts(service->server.cache);
@@ -185,7 +185,7 @@ static void note_limits(struct service *service) {
                 counts->bytes, cache_gave_way(service->server.cache));
 }
 
-/* What waits to be closed takes the room of what is parked, and a reserve. */
+/* Descriptors that wait to be closed may use a reserve, and the room that parked connections leave. */
 static void note_room(struct service *service) {
         const struct cache_counts *counts = cache_counts(service->server.cache);
         uint64_t parked = MIN(counts->connections + counts->lent, service->limits.connections);
@@ -244,14 +244,14 @@ static int on_leave_signal(
         return 0;
 }
 
-/* Tell the service manager for how long the daemon may be silent, and speak up twice in that time. */
+/* Tell the service manager how long the daemon may be silent, and send two signs of life in that time. */
 static void set_watchdog(struct service *service, uint64_t timeout_us) {
         (void) notify_sayf(service->notify, "WATCHDOG_USEC=%" PRIu64, timeout_us);
         notify_watchdog(service->notify, timeout_us / 2);
 }
 
-/* Put settings to use, which are the service's from here on; those so far are freed. Returns -ENOMEM; then they stay, and
- * the new ones are still the caller's. */
+/* Put new settings into effect. The service owns them from here on, and the old ones are freed. Returns -ENOMEM; then the old
+ * ones stay, and the caller still owns the new ones. */
 static int apply_settings(struct service *service, struct settings *settings) {
         struct server *server = &service->server;
         struct limits limits = current_limits(settings);
@@ -329,7 +329,7 @@ static int add_signals(struct service *service) {
         return 0;
 }
 
-/* Its limits come with the settings. */
+/* Make the cache, without limits: apply_settings() sets them. */
 static int make_cache(struct service *service) {
         struct siphash_key key;
 
@@ -346,7 +346,7 @@ static struct handover handover_of(struct service *service) {
                 server->journal, service->notify };
 }
 
-/* Everything but agents. */
+/* Make everything except the listeners. */
 static int prepare(struct service *service) {
         struct server *server = &service->server;
         struct limits limits = current_limits(server->settings);
@@ -408,26 +408,27 @@ static int start(struct service *service) {
         if (r < 0)
                 return r;
 
-        /* Last of all: from here on, agents may be there. */
+        /* Last: from here on, agents can connect. */
         r = listeners_new(&service->listeners, &service->server, service->arrivals, service->disposal,
                 service->passed);
         service->passed = passed_free(service->passed, service->disposal);
         return r;
 }
 
-/* All that is parked goes to the next process, or, where there is none or it cannot be kept, gets its farewell. */
+/* Keep the parked connections for the next process. If there is none, or they cannot be kept, close them after their
+ * farewell. */
 static void part_with_everything(struct service *service) {
         struct server *server = &service->server;
         const struct handover handover = handover_of(service);
         size_t n_parked = (size_t) cache_counts(server->cache)->connections;
 
-        /* The next process goes on with what has been reported. Where there is none, this is the last report. */
+        /* Report first: the next process counts on from there. Without a next process, the last report follows below. */
         if (!service->is_last) {
                 statistics_report(&server->statistics, server->journal, time(NULL));
                 handover_save(&handover);
         }
 
-        /* What came back from agents at the end may have departed already. Peers get no time to answer. */
+        /* Connections that came back from agents at the end may have departed already. Peers get no time to answer. */
         custody_hurry(server->custody, true);
         do
                 while (custody_let_go(server->custody))
@@ -492,7 +493,7 @@ int service_run(struct journal *journal, const struct service_options *options, 
                 (void) notify_say(service.notify, "READY=1", NULL, 0);
                 r = loop_run(service.server.loop);
         }
-        /* After a failure nobody may come for a long time. */
+        /* After a failure, the next process may be a long time away. */
         if (r < 0)
                 service.is_last = true;
         stop(&service);

@@ -7,7 +7,7 @@
 
 #include "base/printable.h"
 
-/* `systemctl status` is told no more often than this. */
+/* The shortest time between two updates of `systemctl status`. */
 #define STATUS_INTERVAL_US USEC_PER_SEC
 
 static void on_timer(void *userdata) {

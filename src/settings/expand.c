@@ -8,7 +8,7 @@
 
 #include "base/cleanup.h"
 
-/* What does not change from the outermost value to the innermost. */
+/* State that all levels of an expansion share. */
 struct expansion {
         settings_lookup_fn lookup;
         void *userdata;
@@ -58,7 +58,7 @@ static bool is_name(char c) {
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) || c == '_';
 }
 
-/* Text is read from the front: what was read is taken off. */
+/* Take SIZE bytes off the front of a text. */
 static struct slice take(struct slice *text, size_t size) {
         struct slice taken = { text->data, size };
 
@@ -79,7 +79,7 @@ static bool starts_with(struct slice text, char c) {
         return text.size > 0 && *text.data == c;
 }
 
-/* Take a pair of brackets and what is between. Only brackets of the same kind are counted, as in Postfix. */
+/* Take a pair of brackets, and return the text between them. Only brackets of the same kind are counted, as in Postfix. */
 static int take_brackets(
         struct expansion *x, struct slice *text, char opening, char closing, struct slice *ret_inside) {
         size_t level = 0;
@@ -98,8 +98,7 @@ static int take_brackets(
         return fail(x, "a %c has no %c", opening, closing);
 }
 
-/* Take {text} and the blanks around it; without a brace everything that is left, which is how it was before braces
- * were known. */
+/* Take {text} and the blanks around it. Without a brace, take everything that is left: the older form. */
 static int take_operand(struct expansion *x, struct slice *text, struct slice *ret) {
         struct slice ahead = *text;
         int r;
@@ -140,7 +139,7 @@ static int compare(struct slice left, struct slice right) {
         return r != 0 ? r : (left.size > right.size) - (left.size < right.size);
 }
 
-/* Take an operator, NULL if there is none. Longer ones come first: < is the beginning of <=. */
+/* Take an operator; returns NULL if there is none. Longer ones come first, because <= begins with <. */
 static const char *take_operator(struct slice *text) {
         static const char *const operators[] = { "==", "!=", "<=", ">=", "<", ">" };
 
@@ -156,7 +155,7 @@ static const char *take_operator(struct slice *text) {
         return NULL;
 }
 
-/* Take {text} operator {text} and say whether it holds. */
+/* Take {text} operator {text}, and compare. */
 static int take_comparison(
         struct expansion *x, struct slice *text, const struct link *link, unsigned depth, bool *ret) {
         size_t left_at = x->size, right_at;
@@ -177,7 +176,7 @@ static int take_comparison(
         if (r < 0)
                 return r;
 
-        /* Both sides are put where the result goes and taken away again: no buffers of their own. */
+        /* Expand both sides at the end of the output, and remove them again: so they need no buffers. */
         r = expand_text(x, left, link, depth + 1);
         if (r < 0)
                 return r;
@@ -220,7 +219,7 @@ static int expand_name(
         return expand_text(x, slice_of(value), &here, depth + 1);
 }
 
-/* Expand what stands between ${ and }, or after $. */
+/* Expand the text between ${ and }, or the name after $. */
 static int expand_reference(
         struct expansion *x, struct slice text, const struct link *link, unsigned depth) {
         struct slice name = {}, chosen = {}, other = {};

@@ -9,19 +9,19 @@
 
 #include "base/cleanup.h"
 
-/* One text being read. Lines are joined and cut into names and values where they stand: they only get shorter. */
+/* A text that is read. Lines are joined and split in place, because they only get shorter. */
 struct reader {
         char *text;
         size_t size;
         size_t at;
-        unsigned line; /* number of the line that was read last */
+        unsigned line; /* number of the last line that was read */
 };
 
 static bool is_blank(char c) {
         return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* Read a line as it stands in the file, without its newline. */
+/* Read one line of the file, without its newline. */
 static struct slice read_physical(struct reader *reader) {
         const char *start = reader->text + reader->at;
         const char *newline = memchr(start, '\n', reader->size - reader->at);
@@ -40,13 +40,13 @@ static bool is_comment(struct slice line) {
         return n == line.size || line.data[n] == '#';
 }
 
-/* A line goes on as long as the next one begins with a blank or is a comment or empty: neither ends it. */
+/* A line continues if the next one begins with a blank. Comments and empty lines between the two do not end it. */
 static bool goes_on(const struct reader *reader) {
         return reader->at < reader->size &&
                 (is_blank(reader->text[reader->at]) || reader->text[reader->at] == '#');
 }
 
-/* Read a line with all lines that continue it, NUL-terminated; false at the end of the text. */
+/* Read a line with all its continuation lines, and put a NUL at its end. Returns false at the end of the text. */
 static bool read_logical(struct reader *reader, char **ret_line, size_t *ret_size, unsigned *ret_number) {
         struct slice part;
         char *line;
@@ -76,7 +76,7 @@ static bool read_logical(struct reader *reader, char **ret_line, size_t *ret_siz
         return true;
 }
 
-/* Cut "name = value" in two. Returns what is wrong with it, or NULL. */
+/* Split "name = value". Returns the problem with it, or NULL. */
 static const char *split(char *line, char **ret_name, char **ret_value) {
         char *name = line, *name_end, *value, *end;
 
@@ -141,7 +141,7 @@ static char *keep(struct settings_entries *entries, const char *data, size_t siz
 
 int settings_entries_add_file(struct settings_entries *entries, enum settings_origin origin,
         const struct settings_text *file, struct settings_reporter *reporter) {
-        /* Postfix is the one to judge its own file. */
+        /* main.cf is Postfix's file: problems there are only warnings. */
         int priority = origin == SETTINGS_MAIN_CF ? LOG_WARNING : LOG_ERR;
         struct settings_place place = { .path = file->path };
         struct reader reader = {};
@@ -235,7 +235,7 @@ int settings_entries_sort(struct settings_entries *entries) {
 struct settings_entry *settings_entries_find(const struct settings_entries *entries, struct slice name) {
         size_t low = 0, high = entries->n;
 
-        /* Find the end of those that are not behind the name: the last of them is it, or none is. */
+        /* Find the first entry behind the name. The entry before that has the name, or none has. */
         while (low < high) {
                 size_t middle = low + (high - low) / 2;
                 const char *other = entries->sorted[middle]->name;
@@ -267,7 +267,7 @@ int settings_file_read(const char *path, char **ret_data, size_t *ret_size) {
         struct stat st;
         size_t size = 0;
 
-        /* O_NONBLOCK: somebody may have put a FIFO there, which would keep the daemon from starting. */
+        /* O_NONBLOCK: to open a FIFO would wait for a writer. */
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         if (fd < 0) {
                 if (errno != ENOENT)
@@ -277,7 +277,7 @@ int settings_file_read(const char *path, char **ret_data, size_t *ret_size) {
                 return 0;
         }
 
-        /* A link to /dev/null is how one says that there is nothing. */
+        /* A character device is fine: a link to /dev/null is a common way to have an empty file. */
         if (fstat(fd, &st) < 0)
                 return -errno;
         if (S_ISDIR(st.st_mode))

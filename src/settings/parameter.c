@@ -57,7 +57,7 @@ const struct settings_parameter *settings_parameter_find(struct slice name) {
         return NULL;
 }
 
-/* How many letters must be put in, taken out or replaced to make one of the other. */
+/* Return the number of letters to insert, remove or replace to turn one name into the other. */
 static size_t distance(const char *a, const char *b) {
         size_t row[SETTINGS_NAME_MAX + 1], n = strnlen(b, SETTINGS_NAME_MAX);
 
@@ -86,7 +86,7 @@ const struct settings_parameter *settings_parameter_guess(const char *name) {
         if (length > SETTINGS_NAME_MAX)
                 return NULL;
 
-        /* A slip of the pen is at most one letter in four, and never more than three. */
+        /* A typing error is at most one letter in four, and at most three. */
         nearest = MIN(length / 4, 3u) + 1;
         for (size_t i = 0; i < SETTINGS_PARAMETERS; i++) {
                 size_t d = distance(name, settings_parameters[i].name);
@@ -148,7 +148,7 @@ static int set_number(
 static int set_name(const char *text, struct settings *settings, char *expected) {
         size_t n = 0;
 
-        /* It goes into a field of the journal and in front of every line on a terminal. */
+        /* It is a field in the journal: no blanks and no control characters. */
         while ((unsigned char) text[n] > ' ' && text[n] != 0x7f)
                 n++;
         if (text[n] != '\0' || n > SETTINGS_NAME_MAX)

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <syslog.h>
 
-/* Text past these is cut: they only keep one sentence readable. */
+/* Longer texts are cut, so that the sentence stays readable. */
 #define SENTENCE_MAX  1024
 #define PATH_SHOWN    512
 #define TEXT_SHOWN    100
@@ -31,7 +31,7 @@ static void append_cut(char *sentence, size_t *length, const char *text) {
                 strnlen(text, TEXT_SHOWN + 1) > TEXT_SHOWN ? "..." : "");
 }
 
-/* A file may hold anything, a terminal and the journal should not get it. */
+/* A file may contain any bytes: keep control characters from the terminal and the journal. */
 static void make_printable(const char *sentence, char *printable) {
         static const char digits[] = "0123456789abcdef";
 

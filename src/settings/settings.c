@@ -16,10 +16,10 @@
 #define PROCESS_NAME "scached"
 /* Postfix knows this daemon as connection_cache_service_name = scached. */
 #define SERVICE_NAME "scached"
-/* What Postfix's own cache is called in its log: the tools that read it look for SYSLOG_NAME/scache. */
+/* The name of Postfix's own cache in its log: tools look for SYSLOG_NAME/scache. */
 #define POSTFIX_PROCESS_NAME "scache"
 
-/* One load on its way. */
+/* The state of a load. */
 struct loader {
         const struct settings_request *request;
         const char *config_directory;
@@ -28,11 +28,11 @@ struct loader {
         struct settings_reporter reporter;
         struct settings *settings;
 
-        /* the parameter at hand */
+        /* The parameter that is loaded. */
         const struct settings_parameter *parameter;
         struct settings_place place;
         const char *raw; /* its value as written */
-        bool warned;     /* of a name in it that is not set */
+        bool warned;     /* about a name in the value that is not set */
 };
 
 static const char *read_only_value(const struct loader *loader, const char *name) {
@@ -60,7 +60,7 @@ static const char *lookup(void *userdata, struct slice name, bool tested) {
         if (parameter)
                 return parameter->fallback;
 
-        /* Postfix has hundreds of names with a default of their own, none of which is known here. */
+        /* It may be one of the hundreds of Postfix's parameters, whose defaults we do not know. */
         if (!tested && !loader->warned) {
                 loader->warned = true;
                 settings_report(&loader->reporter, LOG_WARNING, loader->place, loader->parameter->name,
@@ -70,7 +70,7 @@ static const char *lookup(void *userdata, struct slice name, bool tested) {
         return NULL;
 }
 
-/* Note down how a parameter came out. */
+/* Add a row with the value and source of a parameter. */
 static int describe(struct loader *loader, const char *text) {
         struct settings *settings = loader->settings;
         const struct settings_parameter *parameter = loader->parameter;
@@ -104,7 +104,7 @@ static int load_read_only(struct loader *loader) {
         return describe(loader, read_only_value(loader, name));
 }
 
-/* Find out the value of one parameter. Returns 0, also when it was a bad one and was reported, or -ENOMEM. */
+/* Load one parameter. A bad value is reported. Returns 0 or -ENOMEM. */
 static int load_parameter(struct loader *loader, const struct settings_parameter *parameter) {
         char text[SETTINGS_VALUE_MAX + 1], problem[SETTINGS_PROBLEM_MAX], expected[SETTINGS_EXPECTED_MAX];
         const struct settings_entry *entry;
@@ -130,7 +130,7 @@ static int load_parameter(struct loader *loader, const struct settings_parameter
         if (r == -ENOMEM)
                 return r;
         if (r < 0) {
-                /* What is written there may not be what is wrong: say what it came to. */
+                /* The mistake may be in a value that this one refers to: report what it expands to. */
                 if (strcmp(loader->raw, text) != 0)
                         settings_report(&loader->reporter, LOG_ERR, loader->place, parameter->name,
                                 loader->raw, "it expands to \"%.*s\", %s", (int) SETTINGS_NAME_MAX, text,
@@ -147,7 +147,7 @@ static int load_parameter(struct loader *loader, const struct settings_parameter
 static void check_unknown(struct loader *loader, const struct settings_entry *entry) {
         const struct settings_parameter *guess;
 
-        /* A name of the administrator's own is fine where a value of ours refers to it. */
+        /* A name of the administrator's own is fine if a value refers to it. */
         if (entry->origin == SETTINGS_MAIN_CF || entry->used)
                 return;
 
@@ -161,14 +161,14 @@ static void check_read_only(struct loader *loader, const struct settings_entry *
         if (strcmp(entry->name, "config_directory") != 0)
                 settings_report(&loader->reporter, entry->origin == SETTINGS_MAIN_CF ? LOG_WARNING : LOG_ERR,
                         entry->place, entry->name, entry->value, "this parameter is read-only");
-        /* In a main.cf it says where Postfix's files are. */
+        /* In main.cf, config_directory is that of Postfix. */
         else if (entry->origin != SETTINGS_MAIN_CF && strcmp(entry->value, loader->config_directory) != 0)
                 settings_report(&loader->reporter, LOG_ERR, entry->place, entry->name, entry->value,
                         "the settings are read from %.256s, use -c to choose another directory",
                         loader->config_directory);
 }
 
-/* Look at what is written beyond the values that are in effect. */
+/* Report entries that have no effect: unknown, read-only, or overridden in the same file. */
 static void check_entries(struct loader *loader) {
         const struct settings_entry *before[SETTINGS_PARAMETERS] = {};
 
@@ -194,7 +194,7 @@ static void check_entries(struct loader *loader) {
         }
 }
 
-/* Say what is wrong with a value that was good by itself. */
+/* Report a problem with a value that is valid on its own. */
 static void report_row(struct loader *loader, int priority, const char *name, const char *message) {
         for (size_t i = 0; i < loader->settings->n_rows; i++) {
                 const struct settings_row *row = &loader->settings->rows[i];
@@ -206,12 +206,12 @@ static void report_row(struct loader *loader, int priority, const char *name, co
         }
 }
 
-/* Look at values beside one another. One that was bad by itself is 0 or empty here, and fine. */
+/* Check values that depend on one another. A value that was already reported is 0 or empty here, and passes. */
 static void check_together(struct loader *loader) {
         struct settings *settings = loader->settings;
         uint64_t largest = SETTINGS_REQUEST_MAX;
 
-        /* Most often a shell or a unit file has taken the backslashes for itself. */
+        /* Most often a shell or a unit file has removed the backslashes. */
         if (settings->farewell_size > 0 && settings->farewell[settings->farewell_size - 1] != '\n')
                 report_row(loader, LOG_WARNING, "connection_cache_farewell",
                         "it does not end in \\n, so the peer will wait for the end of the line");
@@ -225,7 +225,7 @@ static void check_together(struct loader *loader) {
                         "expected at most connection_cache_memory_limit");
 }
 
-/* Fill in what follows from the values. */
+/* Fill in the fields that depend on several values. */
 static int derive(struct loader *loader) {
         struct settings *settings = loader->settings;
         size_t size = strlen(settings->syslog_name) + sizeof(PROCESS_NAME "/" POSTFIX_PROCESS_NAME);
@@ -306,7 +306,7 @@ int settings_load_texts(const struct settings_request *request, const struct set
         return 0;
 }
 
-/* A file of the folder, while it is read. */
+/* A settings file. */
 struct file {
         char *path;
         char *data;
@@ -318,7 +318,7 @@ static void file_deinit(struct file *file) {
         free(file->data);
 }
 
-/* Read a file of the folder. A failure is reported and returned as a negative errno. */
+/* Read a file in DIRECTORY. A failure is reported, and returned as a negative errno. */
 static int file_init(
         struct file *file, const char *directory, const char *name, struct settings_reporter *reporter) {
         size_t size = strlen(directory) + 1 + strlen(name) + 1;
@@ -340,7 +340,7 @@ static int file_init(
         return r;
 }
 
-/* A folder that somebody asked for must be there: a slip in its name would quietly mean all defaults. */
+/* The directory of -c must exist: a typing error in its name would otherwise mean defaults for everything. */
 static int check_directory(const char *path, struct settings_reporter *reporter) {
         struct stat st;
         int r = 0;
@@ -370,7 +370,7 @@ int settings_load(const struct settings_request *request, settings_report_fn rep
                         return r;
         }
 
-        /* Go on after a failure: whoever has to repair one thing wants to hear of the others too. */
+        /* Continue after a failure, to report all problems at once. */
         first = file_init(&main_cf, directory, "main.cf", &reporter);
         r = file_init(&scached_conf, directory, "scached.conf", &reporter);
         if (first >= 0)

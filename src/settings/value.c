@@ -35,7 +35,7 @@ static const struct {
         { "local7", LOG_LOCAL7 },
 };
 
-/* What a backslash and a letter stand for, other than numbers. */
+/* The letters after a backslash, and the bytes that they stand for. */
 static const char escape_letters[] = "abfnrtv\\\"'?";
 static const char escape_bytes[] = "\a\b\f\n\r\t\v\\\"'?";
 
@@ -51,7 +51,7 @@ static bool equal_in_any_case(const char *a, const char *b) {
         return false;
 }
 
-/* Read digits, leave *text behind them. */
+/* Read digits, and move *TEXT behind them. */
 static int take_number(const char **text, uint64_t *ret) {
         const char *p = *text;
         uint64_t number = 0;
@@ -69,7 +69,7 @@ static int take_number(const char **text, uint64_t *ret) {
         return 0;
 }
 
-/* Read a number and at most one letter of units, each of which stands for the factor in the same place. */
+/* Read a number, and at most one letter of UNITS, which multiplies it by the factor at the same index. */
 static int take_scaled(const char *text, const char *units, const uint64_t *factors, uint64_t *ret) {
         uint64_t number;
 
@@ -143,7 +143,7 @@ static int digit_value(char c, int base) {
         return value < base ? value : -1;
 }
 
-/* Read what follows a backslash, leave *text behind it. Returns the byte, or -1 with the problem. */
+/* Read the letters after a backslash, and move *TEXT behind them. Returns the byte, or -1 with the problem. */
 static int take_escape(const char **text, const char **ret_problem) {
         const char *p = *text, *letter;
         int byte = 0, n = 0;

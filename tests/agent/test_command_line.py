@@ -79,6 +79,23 @@ def test_what_would_undo_something_else_is_refused(words, says):
     assert said.returncode == 64 and says in one_sentence(said)
 
 
+@pytest.mark.parametrize("program", ["scached", "scachectl"])
+@pytest.mark.parametrize("words, says", [
+    (["--nothing"], 'Invalid option "--nothing"'), (["-x"], 'Invalid option "-x"'), (["-xV"], 'Invalid option "-xV"'),
+    (["--version=3"], 'Invalid option "--version=3"')])
+def test_an_option_that_does_not_exist(program, words, says):
+    said = subprocess.run([str(launch.program(program)), *words], text=True, capture_output=True)
+    assert (said.returncode, said.stdout) == (64, "")
+    assert said.stderr == f'{program}: {says}; see "{program} --help".\n'
+
+
+@pytest.mark.parametrize("program, option", [("scached", "-c"), ("scached", "--option"), ("scachectl", "--ttl")])
+def test_an_option_without_its_value(program, option):
+    said = subprocess.run([str(launch.program(program)), option], text=True, capture_output=True)
+    assert (said.returncode, said.stdout) == (64, "")
+    assert said.stderr == f'{program}: No value for option "{option}"; see "{program} --help".\n'
+
+
 # The sockets, and how to use them.
 
 @pytest.mark.parametrize("command", [*CONTROL, "save-dest", "find-endp", "find-dest"])

@@ -261,5 +261,5 @@ def test_output_takes_the_place_of_nothing_else(tool, tmp_path, kind):
             path = path / "scached.prom"
     before = os.listdir(tmp_path)
     said = one_sentence(tool("metrics", f"--output={path}", status=74))
-    assert str(path) in said and ("No such file" if kind == "nowhere" else "no regular file") in said
+    assert str(path) in said and ("No such file" if kind == "nowhere" else "not a regular file") in said
     assert os.listdir(tmp_path) == before and not path.is_file()
