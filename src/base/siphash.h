@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* cache: a keyed hash, so that an agent that chooses labels cannot choose their buckets */
+/* base: a keyed hash, so that whoever chooses what is hashed cannot choose its place, unless he knows the key */
 #pragma once
 
 #include <endian.h>
