@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -102,7 +103,6 @@ def test_letters_and_lines():
 
 
 def test_this_host_is_known_by_its_name():
-    import socket
     name = socket.gethostname()
     assert table(name, "other.example", stdin="\n".join(DOMAINS)) == table(
         name, "other.example", f"--self={name}", stdin="\n".join(DOMAINS))

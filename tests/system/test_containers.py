@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mail import Postfix
+from mail import Postfix, compatibility_level
 from receiver import Receiver, make_certificates
 from rig import REPO, Machine, readable
 
@@ -142,6 +142,22 @@ def test_users_that_are_mapped_share_nothing(host, network, server):
             assert second.recv(100) == b"found"
 
 
+def test_a_service_of_its_own(host, network, server):
+    """For users that are the same."""
+    host.write("/etc/systemd/system/scached-own.socket", page_block("ListenStream=").replace("scached-mail", "scached-own").replace(
+        "scached.service", page_block("Service=scached@").strip().partition("=")[2]))
+    host.systemctl("daemon-reload")
+    host.systemctl("enable", "--now", "scached-own.socket")
+    with Container(network, BASE) as one, Container(network, BASE, f"/run/scached-own:{MOUNTED}:ro") as other:
+        one.park("example.org")
+        assert other.find("example.org") == MISS
+        other.park("example.org")
+        assert users(host) == [OUTSIDE]
+        with accept(server) as first, accept(server) as second:
+            assert other.find("example.org") == OK and second.recv(100) == b"found"
+            assert one.find("example.org") == OK and first.recv(100) == b"found"
+
+
 def test_both_sides_restart(host, network, server):
     with contextlib.ExitStack() as containers:
         container = containers.enter_context(Container(network, BASE))
@@ -161,7 +177,7 @@ def test_both_sides_restart(host, network, server):
 
 
 def test_a_container_that_is_gone(host, server):
-    """Its network lives on in what is parked, but leads nowhere. The line that the page has for systemd takes it out of the cache."""
+    """Its network lives on in what is parked, but leads nowhere. The page has a line that takes it out of the cache."""
     network = Network(host, "gone", 2)
     with Container(network, BASE) as container:
         container.park("polite")
@@ -194,6 +210,7 @@ class PostfixInside:
         self.machine = network.machine
         self.postfix = Postfix(self.machine, relayhost=f"[{network.host}]:{PORT}", **POSTFIX, **settings)
         self.postfix.configure()
+        self.machine.run(["postfix", "check"])  # makes its folders
         self.machine.run(["mkdir", "-p", "/var/spool/postfix/private/cache"])
         self.command = ["/usr/bin/python3", self.machine.inside(HERE / "container.py"), network.name, "-", 0, *mounts, "--",
                         "sh", "-c", f"postfix start && {script}"]
@@ -217,6 +234,10 @@ def receiver(host):
         yield server
 
 
+def dialect(machine: Machine) -> str:
+    return "postfix-legacy" if compatibility_level(machine) == "2" else "postfix"
+
+
 def setting(word: str) -> dict[str, str]:
     """What postconf(1) is told in the example of the page in which this is said."""
     name, value = page_block(word).split()[-1].split("=")
@@ -227,7 +248,10 @@ def test_postfix_uses_the_service_of_the_host(host, network, receiver):
     volume = re.search(r"(?m)^Volume=(.*)$", page_block("Volume="))[1]
     assert volume in page_block("services:"), "the same for Compose"
     uid = host.run(["id", "-u", "postfix"]).stdout.strip()
-    host.run(page_block("ListenStream=").split("ExecStartPost=")[1].splitlines()[0].replace(str(OUTSIDE), uid))
+    host.write(f"/etc/systemd/system/{UNIT}", page_block("ListenStream=").replace(str(OUTSIDE), uid).replace(
+        "FileDescriptorName=postfix\n", f"FileDescriptorName={dialect(host)}\n"))
+    host.systemctl("daemon-reload")
+    host.systemctl("restart", UNIT, SERVICE)
     with PostfixInside(network, "sleep infinity", volume, **setting("service_name=cache")) as postfix:
         deliveries = postfix.wait_delivered(postfix.send(1)) + postfix.wait_delivered(postfix.send(3))
         assert max(delivery.conn_use for delivery in deliveries) >= 2
@@ -237,7 +261,7 @@ def test_postfix_uses_the_service_of_the_host(host, network, receiver):
 
 def test_postfix_has_a_service_inside(host, network, receiver):
     """Which its supervisor, a shell, starts again and again."""
-    command = page_block("systemd-socket-activate -l").strip()
+    command = page_block("systemd-socket-activate -l").strip().replace("=postfix ", f"={dialect(host)} ")
     script = f"cd /; while :; do setpriv --reuid=postfix --regid=postfix --clear-groups {command}; done"
     with PostfixInside(network, script, **setting("service_name=scached")) as postfix:
         deliveries = postfix.wait_delivered(postfix.send(1)) + postfix.wait_delivered(postfix.send(3))
