@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* base: a keyed hash, so that whoever chooses what is hashed cannot choose its place, unless he knows the key */
+/* base: a keyed hash: without the key, nobody can choose inputs that collide */
 #pragma once
 
 #include <endian.h>

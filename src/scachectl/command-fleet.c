@@ -15,8 +15,8 @@
 #include "scachectl/output.h"
 #include "scachectl/rendezvous.h"
 
-/* The transport table of one host of a fleet, see "More than one machine" in scached(8). Postfix is neither asked nor changed: the
- * same words make the same table anywhere. */
+/* Print the transport table of one host of a fleet: scached-fleet(7). Postfix is neither asked nor changed, so that the table of
+ * any host can be made on any other. */
 
 #define HOSTS_MAX 256
 
@@ -54,7 +54,7 @@ static int find_host(const struct fleet *fleet, const char *name, size_t *ret) {
         return -ENOENT;
 }
 
-/* Take "HOST" or "HOST=WEIGHT" apart, in place. */
+/* Add the host of "HOST" or "HOST=WEIGHT", which is changed in place. */
 static int add_host(struct fleet *fleet, char *text) {
         struct rendezvous_host *host = &fleet->hosts[fleet->n_hosts];
         char *weight = strchr(text, '='), *end;
@@ -91,8 +91,7 @@ static int find_self(struct fleet *fleet, const char *name) {
         }
         if (find_host(fleet, name, &fleet->self) < 0)
                 return help_refer(&command_fleet,
-                        "This host is \"%s\", which is not among the hosts: say with --self which one it is",
-                        name);
+                        "This host, \"%s\", is not among the hosts: name it with --self", name);
         return EX_OK;
 }
 
@@ -113,15 +112,15 @@ static int fleet_init(struct fleet *fleet, const struct options *options) {
         return find_self(fleet, options->self);
 }
 
-/* The domains of a line. They share servers, or they would not be in one line: all go where the first one goes. Returns -EINVAL
- * and the word that is no domain. */
+/* Print the lines for the domains of LINE. All have the owner of the first one, because they share servers. Returns -EINVAL and
+ * the word that is no domain. */
 static int put_line(const struct fleet *fleet, const struct options *options, char *line, FILE *to,
         const char **ret_wrong) {
         size_t owner = fleet->n_hosts;
         char *rest, *word;
 
         for (word = strtok_r(line, BLANKS, &rest); word; word = strtok_r(NULL, BLANKS, &rest)) {
-                /* With a dot in front, Postfix takes the subdomains: not other servers either. */
+                /* A dot in front means the subdomains, which have the owner of the domain. */
                 const char *domain = word + (*word == '.');
 
                 lower(word);
@@ -144,7 +143,7 @@ static int put_table(const struct fleet *fleet, const struct options *options, F
         _cleanup_(freep) char *line = NULL;
         size_t size = 0;
 
-        fprintf(to, "# scachectl fleet: what belongs to other hosts than %s.\n",
+        fprintf(to, "# scachectl fleet: the destinations of hosts other than %s.\n",
                 fleet->hosts[fleet->self].name);
         for (unsigned number = 1; getline(&line, &size, from) >= 0; number++) {
                 const char *wrong;
@@ -171,7 +170,7 @@ static void fclosep(FILE **file) {
                 (void) fclose(*file);
 }
 
-/* The whole table, in memory: half of one would send mail of its other half another way. The caller frees it. */
+/* Make the whole table in memory, so that an error never leaves a part of it. The caller frees it. */
 static int make_table(
         const struct fleet *fleet, const struct options *options, char **ret, size_t *ret_size) {
         _cleanup_(fclosep) FILE *file = NULL;
@@ -233,7 +232,7 @@ const struct command command_fleet = {
                 "destinations of the other hosts. All hosts must be given the same HOSTs and\n"
                 "destinations. Domains in one line of FILE go to the same host. A host of\n"
                 "WEIGHT 2 gets twice as many as one of 1, a host of 0 gets none.\n"
-                "scached(8) says what else Postfix must be told, before the table is used.",
+                "First set up Postfix as in scached-fleet(7).",
         .examples = "  scachectl fleet mx1.example mx2.example --destinations=/etc/postfix/slow\\\n"
                     "          --output=/etc/postfix/fleet && postmap /etc/postfix/fleet",
         .run = run,

@@ -8,7 +8,7 @@
 
 #include "base/siphash.h"
 
-/* Never to be changed, as little as the text of a lot: hosts of different releases must agree. */
+/* Never change the key or the text of a lot: hosts of different releases must agree. */
 static const struct siphash_key key = { UINT64_C(0x7363616368656420), UINT64_C(0x666c656574206b65) };
 
 #define LOT_MAX (2 * RENDEZVOUS_NAME_MAX + sizeof("  100"))
@@ -20,7 +20,7 @@ static uint64_t draw(const char *destination, const char *host, unsigned number)
         return siphash13(&key, (struct slice){ lot, (size_t) n });
 }
 
-/* Equal lots, of which nobody will ever see two, must not make the order of the hosts matter. */
+/* For equal lots, the name decides, so that the order of the hosts never matters. */
 static bool is_better(uint64_t lot, const char *host, uint64_t best_lot, const char *best_host) {
         return lot > best_lot || (lot == best_lot && strcmp(host, best_host) < 0);
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* scachectl: which host of a fleet a destination belongs to */
+/* scachectl: the owner of a destination among the hosts of a fleet */
 #pragma once
 
 #include <stddef.h>
 
 /* For each destination, each host draws as many lots as it has weight, and the highest lot wins ("rendezvous hashing"; Thaler and
  * Ravishankar, 1998). So all hosts come to the same result without asking one another, in whatever order they are named, and a
- * host that comes or goes moves only the destinations that it wins or had. */
+ * host that comes or goes moves no destination but its own. */
 
 #define RENDEZVOUS_WEIGHT_MAX 100
 #define RENDEZVOUS_NAME_MAX   254 /* bytes of the name of a host or a destination */

@@ -106,7 +106,7 @@ def test_this_host_is_known_by_its_name():
     name = socket.gethostname()
     assert table(name, "other.example", stdin="\n".join(DOMAINS)) == table(
         name, "other.example", f"--self={name}", stdin="\n".join(DOMAINS))
-    assert f'This host is "{name}", which is not among the hosts' in refusal("other.example")
+    assert f'This host, "{name}", is not among the hosts' in refusal("other.example")
 
 
 def test_transport_and_port():
@@ -139,7 +139,7 @@ def test_files(tmp_path: Path):
     (["a=0", "b=0"], "At least one host must have a weight above 0"), (["a", "b", "A=2"], "Name a only once"),
     (["a", "[b]"], '"[b]" is no name or address'), (["a", ""], '"" is no name or address'),
     (["a", "=1"], '"" is no name or address'), (["a", "b" * 255], "is no name or address"),
-    (["a", "b", "--self=c"], 'This host is "c", which is not among the hosts'),
+    (["a", "b", "--self=c"], 'This host, "c", is not among the hosts: name it with --self'),
     (["a", "--port=0"], "--port"), (["a", "--port=65536"], "--port"), (["a", "--transport=a:b"], "--transport"),
     (["a", "--transport="], "--transport"), ([], "Usage: scachectl fleet")])
 def test_what_makes_no_fleet(words, says):

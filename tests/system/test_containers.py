@@ -144,8 +144,9 @@ def test_users_that_are_mapped_share_nothing(host, network, server):
 
 def test_a_service_of_its_own(host, network, server):
     """For users that are the same."""
-    host.write("/etc/systemd/system/scached-own.socket", page_block("ListenStream=").replace("scached-mail", "scached-own").replace(
-        "scached.service", page_block("Service=scached@").strip().partition("=")[2]))
+    service = page_block("Service=scached@").strip().partition("=")[2]
+    host.write("/etc/systemd/system/scached-own.socket",
+               page_block("ListenStream=").replace("scached-mail", "scached-own").replace("scached.service", service))
     host.systemctl("daemon-reload")
     host.systemctl("enable", "--now", "scached-own.socket")
     with Container(network, BASE) as one, Container(network, BASE, f"/run/scached-own:{MOUNTED}:ro") as other:
@@ -156,6 +157,11 @@ def test_a_service_of_its_own(host, network, server):
         with accept(server) as first, accept(server) as second:
             assert other.find("example.org") == OK and second.recv(100) == b"found"
             assert one.find("example.org") == OK and first.recv(100) == b"found"
+        other.park("example.net")
+        with accept(server) as third:
+            host.systemctl("stop", service)
+            assert third.recv(100) == b"QUIT\r\n"
+        assert other.find("example.net") == MISS, "and the service is there again"
 
 
 def test_both_sides_restart(host, network, server):
@@ -200,6 +206,7 @@ def test_a_container_that_is_gone(host, server):
 
 # With Postfix inside.
 
+CONTROL_INSIDE = "/run/inside/control.sock"
 POSTFIX = {"smtp_connection_cache_destinations": "static:all", "smtp_connection_cache_time_limit": "1h"}
 
 
@@ -262,7 +269,9 @@ def test_postfix_uses_the_service_of_the_host(host, network, receiver):
 def test_postfix_has_a_service_inside(host, network, receiver):
     """Which its supervisor, a shell, starts again and again."""
     command = page_block("systemd-socket-activate -l").strip().replace("=postfix ", f"={dialect(host)} ")
-    script = f"cd /; while :; do setpriv --reuid=postfix --regid=postfix --clear-groups {command}; done"
+    command = f"setpriv --reuid=postfix --regid=postfix --clear-groups {command}"
+    control = command.replace(f"--fdname={dialect(host)}", f"-l {CONTROL_INSIDE} --fdname={dialect(host)}:control")
+    script = f"mkdir /run/inside; chown postfix /run/inside; {command}; while :; do {control} || sleep 1; done"
     with PostfixInside(network, script, **setting("service_name=scached")) as postfix:
         deliveries = postfix.wait_delivered(postfix.send(1)) + postfix.wait_delivered(postfix.send(3))
         assert max(delivery.conn_use for delivery in deliveries) >= 2
@@ -277,7 +286,9 @@ def test_postfix_has_a_service_inside(host, network, receiver):
 
         # Mail goes out, with a cache or without, and with one when Postfix is reloaded and the supervisor has done its work.
         postfix.wait_delivered(postfix.send(1))
-        host.wait(lambda: host.run("test -S /var/spool/postfix/private/scached", check=False).returncode == 0, 30, "a socket")
+        look = ["scachectl", "status", "--json", f"--control={CONTROL_INSIDE}"]
+        host.wait(lambda: host.run(look, check=False).returncode == 0, 30, "a service")
         postfix.reload()
         deliveries = postfix.wait_delivered(postfix.send(1)) + postfix.wait_delivered(postfix.send(3))
         assert max(delivery.conn_use for delivery in deliveries) >= 2
+        assert json.loads(host.run(look).stdout)["deliveries_reused"] >= 1
