@@ -52,9 +52,10 @@ class Host(Postfix):
         self.host, self.address = f"{name}.fleet.test", address(name)
         self.network = name
         self.addresses = [address(other) for other in fleet]
+        # The services override settings of main.cf that would be in their way.
         super().__init__(
-            machine, f"postfix-{name}", services=("smtp unix - - n - - smtp", *self.fleet_services()), myhostname=self.host,
-            inet_interfaces="all", master_service_disable="", relayhost="", smtp_connect_timeout="20s",
+            machine, f"postfix-{name}", services=("smtp unix - - n - - smtp -o smtp_tls_security_level=none", *self.fleet_services()), myhostname=self.host,
+            inet_interfaces="all", master_service_disable="", relayhost="", smtp_connect_timeout="20s", smtp_tls_security_level="encrypt",
             connection_cache_service_name="scached", smtp_connection_cache_destinations=f"{SHARED} {ALONE}")
 
     def fleet_services(self, port: int = PORT) -> tuple[str, str]:
