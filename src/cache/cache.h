@@ -7,9 +7,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/siphash.h"
 #include "base/slice.h"
 #include "cache/records.h"
-#include "cache/siphash.h"
 
 /* A destination is bound to endpoints, and an endpoint has connections. All of them belong to a scope, a user and an epoch, and
  * nobody else finds them. The cache never touches a descriptor: the record of a connection has its number, and the owner of the

@@ -6,8 +6,8 @@
 #include <sys/queue.h>
 
 #include "base/cleanup.h"
+#include "base/siphash.h"
 #include "cache/heap.h"
-#include "cache/siphash.h"
 #include "cache/table.h"
 
 /* Entries with the same time to live expire in the order in which they came, so a queue for each time to live is always

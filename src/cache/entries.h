@@ -3,9 +3,9 @@
 #pragma once
 
 #include "base/cleanup.h"
+#include "base/siphash.h"
 #include "cache/accounts.h"
 #include "cache/records.h"
-#include "cache/siphash.h"
 #include "cache/table.h"
 
 /* All endpoints, or all destinations. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "epochs/epoch.h"
 
-#include "cache/siphash.h"
+#include "base/siphash.h"
 
 uint64_t epoch_named(struct epoch epoch, struct slice name) {
         /* Not secret, and the same in each process: an epoch outlives the daemon. */

@@ -11,7 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "cache/siphash.h"
+#include "base/siphash.h"
 #include "epochs/epoch.h"
 #include "epochs/files.h"
 #include "epochs/process.h"

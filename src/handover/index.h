@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/siphash.h"
 #include "cache/cache.h"
-#include "cache/siphash.h"
 #include "custody/statistics.h"
 #include "wire/buffer.h"
 

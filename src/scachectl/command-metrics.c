@@ -140,15 +140,6 @@ static void put_metrics(FILE *out, enum metrics_format format, const struct repo
                 fprintf(out, "# EOF\n");
 }
 
-static int explain(const char *path, int error) {
-        if (error == -EEXIST)
-                fprintf(stderr, "scachectl: %s is not a regular file: --output does not replace it.\n",
-                        path);
-        else
-                fprintf(stderr, "scachectl: Could not write %s: %s.\n", path, strerror(-error));
-        return EX_IOERR;
-}
-
 static int run(const struct options *options) {
         struct report report;
         struct output output;
@@ -166,7 +157,7 @@ static int run(const struct options *options) {
                         put_metrics(output.stream, options->format, &report);
                 r = output_finish(&output);
         }
-        return r < 0 ? explain(options->output ? options->output : "the output", r) : EX_OK;
+        return r < 0 ? output_explain(options->output, r) : EX_OK;
 }
 
 const struct command command_metrics = {

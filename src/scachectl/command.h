@@ -32,6 +32,7 @@ extern const struct command command_save_dest;
 extern const struct command command_find_endp;
 extern const struct command command_find_dest;
 extern const struct command command_postfix;
+extern const struct command command_fleet;
 
 /* Report in one sentence why PATH, the socket of the unit UNIT, could not be used, and what to do about it. ERROR is a
  * negative errno. Returns the exit status. */

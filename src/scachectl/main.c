@@ -19,6 +19,7 @@ static const struct command *const commands[] = {
         &command_find_endp,
         &command_find_dest,
         &command_postfix,
+        &command_fleet,
 };
 
 static const struct command *find_command(const char *name) {

@@ -27,6 +27,11 @@ const struct option_text option_texts[_OPTION_MAX] = {
         [OPTION_FD] = { "fd", "N", "descriptor to park (default: 0, standard input)" },
         [OPTION_CONFIG_DIRECTORY] = { "config-directory", "DIR",
                 "only the instance whose main.cf is in DIR" },
+        [OPTION_DESTINATIONS] = { "destinations", "FILE", "file of destinations (default: standard input)" },
+        [OPTION_SELF] = { "self", "HOST", "name of this host in the list (default: its own)" },
+        [OPTION_TRANSPORT] = { "transport", "NAME",
+                "transport to the other hosts (default: " FLEET_TRANSPORT ")" },
+        [OPTION_PORT] = { "port", "N", "port of the other hosts (default: 10625)" },
         [OPTION_LEGACY] = { "legacy", NULL, "expect no greeting (sockets for Postfix before 3.6)" },
         [OPTION_CONTROL] = { "control", "PATH", "control socket (default: " CONTROL_PATH ")" },
         [OPTION_NATIVE] = { "native", "PATH", "agents' socket (default: " SERVICE_PATH ")" },
@@ -121,6 +126,9 @@ int options_set(struct options *options, enum option_id id, char *value) {
         case OPTION_DESTINATION:
                 options->destination = value;
                 break;
+        case OPTION_DESTINATIONS:
+                options->destinations = value;
+                break;
         case OPTION_ENDPOINT:
                 options->endpoint = value;
                 break;
@@ -156,8 +164,16 @@ int options_set(struct options *options, enum option_id id, char *value) {
                 if (!*value)
                         r = -EINVAL;
                 break;
+        case OPTION_PORT:
+                r = parse_number(value, UINT16_MAX, &options->port);
+                if (options->port == 0)
+                        r = -EINVAL;
+                break;
         case OPTION_PROPERTY:
                 options->property = value;
+                break;
+        case OPTION_SELF:
+                options->self = value;
                 break;
         case OPTION_SOCKET:
                 options->control_path = options->service_path = value;
@@ -165,6 +181,11 @@ int options_set(struct options *options, enum option_id id, char *value) {
         case OPTION_TIMEOUT:
                 options->has_timeout = true;
                 r = parse_time(value, &options->timeout_us);
+                break;
+        case OPTION_TRANSPORT:
+                options->transport = value;
+                if (!*value || value[strcspn(value, ": \t\n")])
+                        r = -EINVAL;
                 break;
         case OPTION_TTL:
                 r = parse_number(value, INT_MAX, &options->ttl_s);

@@ -23,6 +23,10 @@ enum option_id {
         OPTION_EPOCH,
         OPTION_FD,
         OPTION_CONFIG_DIRECTORY,
+        OPTION_DESTINATIONS,
+        OPTION_SELF,
+        OPTION_TRANSPORT,
+        OPTION_PORT,
         OPTION_LEGACY,
         OPTION_CONTROL,
         OPTION_NATIVE,
@@ -60,7 +64,11 @@ struct options {
         const char *control_path;
         const char *service_path;
         const char *config_directory; /* of a Postfix instance; NULL: all instances */
-        bool legacy;                  /* the service does not greet */
+        const char *destinations;     /* file of destinations; NULL: standard input */
+        const char *self;             /* name of this host; NULL: what gethostname(2) says */
+        const char *transport;        /* service of Postfix to the other hosts, and the port there */
+        unsigned port;
+        bool legacy; /* the service does not greet */
         bool json;
         enum metrics_format format;
         const char *output; /* file to replace; NULL: standard output */
@@ -85,10 +93,16 @@ struct options {
 #define CONTROL_PATH "/run/scached/control.sock"
 #define SERVICE_PATH "/run/scached/scached.sock"
 
+/* As in scached(8). The port is nobody's. */
+#define FLEET_TRANSPORT "fleet"
+#define FLEET_PORT      10625
+
 /* The defaults. The service limits the time to live. */
 #define OPTIONS_INIT                                     \
         ((struct options){ .control_path = CONTROL_PATH, \
                 .service_path = SERVICE_PATH,            \
+                .transport = FLEET_TRANSPORT,            \
+                .port = FLEET_PORT,                      \
                 .ttl_s = INT32_MAX,                      \
                 .timeout_us = 5000000,                   \
                 .interval_us = 1000000 })

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 
 #include "base/cleanup.h"
 
@@ -72,4 +73,14 @@ int output_finish(struct output *output) {
                 (void) unlink(output->path_new);
         freep(&output->path_new);
         return r;
+}
+
+int output_explain(const char *path, int error) {
+        if (error == -EEXIST)
+                fprintf(stderr, "scachectl: %s is not a regular file: --output does not replace it.\n",
+                        path);
+        else
+                fprintf(stderr, "scachectl: Could not write %s: %s.\n", path ? path : "the output",
+                        strerror(-error));
+        return EX_IOERR;
 }

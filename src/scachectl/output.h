@@ -17,3 +17,7 @@ int output_open(struct output *output, const char *path);
 /* Put the file in its place, readable by everybody, once all of it is on the disk; the one before stays there if that
  * fails. Returns negative errno. */
 int output_finish(struct output *output);
+
+/* Report in one sentence that PATH, NULL for standard output, could not be written. ERROR is a negative errno. Returns the exit
+ * status. */
+int output_explain(const char *path, int error);

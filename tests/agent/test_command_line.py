@@ -19,12 +19,13 @@ pytestmark = pytest.mark.usefixtures("built")
 
 SERVICE = ("save-endp", "save-dest", "find-endp", "find-dest")
 ARGUMENTS = {"save-endp": ["label"], "save-dest": ["label", "endpoint"], "find-endp": ["label", "--", "true"],
-             "find-dest": ["label", "--", "true"], "postfix": ["enable"]}
+             "find-dest": ["label", "--", "true"], "postfix": ["enable"], "fleet": ["host"]}
 OPTIONS = {
     "--json": None, "--socket": "/nowhere", "--control": "/nowhere", "--native": "/nowhere", "--timeout": "3",
     "--user": "0", "--endpoint": "*", "--destination": "*", "--bindings": None, "--format": "prometheus",
     "--output": "/nowhere/file", "--interval": "1", "--count": "1", "--ttl": "3", "--property": "text",
-    "--farewell": "text", "--fd": "0", "--config-directory": "/nowhere", "--legacy": None, "--epoch": "7"}
+    "--farewell": "text", "--fd": "0", "--config-directory": "/nowhere", "--legacy": None, "--epoch": "7",
+    "--destinations": "/nowhere", "--self": "host", "--transport": "fleet", "--port": "26"}
 
 # What each command takes. That it has its effect is shown below, and for `postfix` in tests/system.
 TAKES = {
@@ -39,6 +40,7 @@ TAKES = {
     "find-endp": {"--socket", "--native", "--timeout", "--legacy", "--epoch"},
     "find-dest": {"--socket", "--native", "--timeout", "--legacy", "--epoch"},
     "postfix": {"--config-directory", "--timeout"},
+    "fleet": {"--output", "--destinations", "--self", "--transport", "--port"},
 }
 
 

@@ -386,7 +386,7 @@ def test_output_goes_nowhere(tool, daemon):
 
 # Its help.
 
-COMMANDS = (*CONTROL, "save-endp", "save-dest", "find-endp", "find-dest", "postfix")
+COMMANDS = (*CONTROL, "save-endp", "save-dest", "find-endp", "find-dest", "postfix", "fleet")
 
 
 def helped(*arguments: str) -> str:
@@ -476,7 +476,7 @@ needs_bash = pytest.mark.skipif(not shutil.which("bash"), reason="bash is not in
 @pytest.mark.parametrize("words, expected", [
     (["scachectl", "st"], {"status"}), (["scachectl", "save-"], {"save-endp", "save-dest"}),
     (["scachectl", "list", "--bi"], {"--bindings"}), (["scachectl", "status", "--json", "--us"], set()),
-    (["scachectl", "--json", "fl"], {"flush"}), (["scachectl", "find-endp", "x", ""], {"--"}),
+    (["scachectl", "--json", "flu"], {"flush"}), (["scachectl", "find-endp", "x", ""], {"--"}),
     (["scachectl", "he"], {"help"}), (["scachectl", "help", "st"], {"status"})])
 def test_bash_completion(words, expected):
     assert complete(*words) == expected

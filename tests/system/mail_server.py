@@ -48,13 +48,13 @@ class Openssl:
 class Connection(threading.Thread):
     """One connection, until its end."""
 
-    def __init__(self, server: "Server", number: int, end: socket.socket):
+    def __init__(self, server: "Server", number: int, end: socket.socket, peer: str):
         super().__init__(daemon=True)
         self.server, self.socket, self.number = server, end, number
         self.lock = threading.Lock()  # of the socket: OpenSSL wants one caller at a time
         self.received = b""
         self.has_hung_up = False
-        self.known = {"number": number, "protocol": None, "tls": None, "certificate": None, "user": None, "mails": [],
+        self.known = {"number": number, "peer": peer, "protocol": None, "tls": None, "certificate": None, "user": None, "mails": [],
                       "quit": False, "end": None}
 
     def note(self, **news) -> None:
@@ -224,7 +224,7 @@ class Server:
         self.openssl = Openssl()
         self.connections: set[Connection] = set()
         self.out = threading.Lock()
-        self.listener = socket.create_server(("127.0.0.1", port), backlog=512)
+        self.listener = socket.create_server(("", port), backlog=512)
 
     def tell(self, message) -> None:
         with self.out:
@@ -244,9 +244,9 @@ class Server:
     def accept(self) -> None:
         number = 0
         while True:
-            end, _ = self.listener.accept()
+            end, (peer, _) = self.listener.accept()
             number += 1
-            connection = Connection(self, number, end)
+            connection = Connection(self, number, end, peer)
             self.connections.add(connection)
             connection.start()
 

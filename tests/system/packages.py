@@ -17,7 +17,8 @@ PARKED = 1000
 SOCKETS = ("scached.socket", "scached-control.socket")
 # What only an administrator enables.
 OPTIONAL = ("scached-postfix.socket", "scached-metrics.timer")
-PAGES = ("scachectl.1", "libscache.3", "scached.conf.5", "scache-protocol.7", "scached.8")
+PAGES = ("scachectl.1", "libscache.3", "scached.conf.5", "scache-protocol.7", "scached-fleet.7",
+         "scached-containers.7", "scached.8")
 
 # Further instances of Postfix, each with a service of its own: one in which something is parked, one that does not run.
 QUEUES = ("/srv/busy", "/srv/idle")

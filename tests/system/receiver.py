@@ -64,6 +64,7 @@ def make_certificates(machine: Machine) -> None:
 class Connection:
     """What the receiver knows of one connection, in the order in which they came."""
     number: int
+    peer: str                  # the address from which it came
     protocol: str | None       # "smtp" or "lmtp"
     tls: str | None            # the version of TLS; None: in the clear
     certificate: str | None    # that it has shown: TRUSTED, UNTRUSTED, None in the clear
@@ -81,17 +82,18 @@ class Connection:
 class Receiver:
     """A mail server in the machine. A context manager, which ends all its connections."""
 
-    def __init__(self, machine: Machine, port: int = 2525, version: str | None = None):
-        """With a version, as ssl.TLSVersion names it, it speaks no other one."""
+    def __init__(self, machine: Machine, port: int = 2525, version: str | None = None, network: str | None = None):
+        """With a version, as ssl.TLSVersion names it, it speaks no other one. NETWORK is a name of ip-netns(8)."""
         self.machine = machine
         self.arguments = [str(port), CERTIFICATES, *([version] if version else [])]
+        self.enter = [] if network is None else ["nsenter", f"--net=/run/netns/{network}"]
         self._known: dict[int, Connection] = {}
         self._done: list[str] = []
         self._heard = b""
 
     def __enter__(self) -> "Receiver":
         self._process = self.machine.popen(
-            ["/usr/bin/python3", self.machine.inside(PROGRAM), *self.arguments], stdin=subprocess.PIPE,
+            [*self.enter, "/usr/bin/python3", self.machine.inside(PROGRAM), *self.arguments], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False, bufsize=0)
         self._wait_done("listen")
         return self

@@ -5,6 +5,7 @@
     python3 workers.py cycle SOCKET UID                saves and finds without end, until told
     python3 workers.py smtp SOCKET ADDRESS:PORT COUNT TTL     parks connections to a real SMTP server
     python3 workers.py ask DIALECT=SOCKET...   asks on each socket without end; says for how long there was no answer
+    python3 workers.py obey SOCKET             parks and finds what it is told, as an agent of Postfix
     python3 workers.py keep SOCKET COUNT       parks, and says in the end what was found, what was told goodbye, and what was lost
 
 They behave as Postfix does when the cache goes away: connect anew, try once more, and then give up.
@@ -46,8 +47,8 @@ def told(seconds: float = 0) -> str:
 class Persistent:
     """An agent that loses its cache and finds it again. Its waits are measured."""
 
-    def __init__(self, path: str):
-        self.path = path
+    def __init__(self, path: str, dialect: str = "native"):
+        self.path, self.dialect = path, dialect
         self.agent: Agent | None = None
         self.slowest = 0.0
         self.retries = 0
@@ -59,7 +60,7 @@ class Persistent:
             for attempt in range(2):
                 try:
                     if self.agent is None:
-                        self.agent = Agent(self.path, "native", TIMEOUT)
+                        self.agent = Agent(self.path, self.dialect, TIMEOUT)
                     return getattr(self.agent, what)(*arguments)
                 except (ProtocolError, OSError) as error:
                     self.close()
@@ -255,7 +256,27 @@ def keep(path: str, count: str) -> None:
     tell(found=found, told_goodbye=told_goodbye, lost=lost)
 
 
+def obey(path: str) -> None:
+    """Each line is a list: "park", label, ttl, address, port; or "find", label, of which one answer is passed on to the peer."""
+    agent = Persistent(path, "postfix")
+    for line in sys.stdin:
+        what, label, *rest = json.loads(line)
+        try:
+            if what == "park":
+                ttl, *address = rest
+                with socket.create_connection(tuple(address), TIMEOUT) as connection:
+                    tell(status=agent.ask("save_endp", ttl, label, "", connection.fileno()))
+                continue
+            with agent.ask("find_endp", label) as found:
+                if found.status == OK:
+                    os.write(found.fd, b"found")
+                tell(status=found.status)
+        except AssertionError as error:
+            agent.close()
+            tell(status=None, error=str(error))
+
+
 if __name__ == "__main__":
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    {"hold": hold, "cycle": cycle, "smtp": smtp, "ask": ask, "keep": keep}[sys.argv[1]](*sys.argv[2:])
+    {"hold": hold, "cycle": cycle, "smtp": smtp, "ask": ask, "keep": keep, "obey": obey}[sys.argv[1]](*sys.argv[2:])

@@ -3,7 +3,7 @@
 
 #include "unit.h"
 
-#include "cache/siphash.h"
+#include "base/siphash.h"
 
 /* Key 00 01 02 ... 0f, message 00 01 02 ... */
 static const struct siphash_key key = { 0x0706050403020100, 0x0f0e0d0c0b0a0908 };

@@ -14,6 +14,7 @@ _scachectl() {
                 [find-endp]='--native= --socket= --timeout= --legacy --epoch='
                 [find-dest]='--native= --socket= --timeout= --legacy --epoch='
                 [postfix]='--config-directory= --timeout='
+                [fleet]='--output= --destinations= --self= --transport= --port='
         )
 
         COMPREPLY=()
@@ -36,7 +37,7 @@ _scachectl() {
         [[ $cur == = ]] && cur=
         [[ $prev == = ]] && prev=${COMP_WORDS[COMP_CWORD - 2]}
         case $prev in
-        --control | --native | --output | --socket)
+        --control | --destinations | --native | --output | --socket)
                 mapfile -t COMPREPLY < <(compgen -f -- "$cur")
                 return
                 ;;
@@ -46,6 +47,10 @@ _scachectl() {
                 ;;
         --format)
                 mapfile -t COMPREPLY < <(compgen -W "openmetrics prometheus" -- "$cur")
+                return
+                ;;
+        --self)
+                mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur")
                 return
                 ;;
         --user)
@@ -63,6 +68,8 @@ _scachectl() {
                 [[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace
         elif [[ $command == postfix ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "enable disable" -- "$cur")
+        elif [[ $command == fleet ]]; then
+                mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur")
         elif [[ $command == find-* && $COMP_CWORD -ge 3 ]]; then
                 COMPREPLY=(--)
         fi

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* cache: a keyed hash, so that an agent that chooses labels cannot choose their buckets */
+/* base: a keyed hash: without the key, nobody can choose inputs that collide */
 #pragma once
 
 #include <endian.h>
