@@ -356,9 +356,8 @@ static int prepare(struct service *service) {
         r = sd_event_new(&service->event);
         if (r >= 0)
                 r = loop_new(&server->loop, service->event);
-        /* Before there is much that its processes would have a copy of. */
         if (r >= 0)
-                r = disposal_new(&service->disposal, server->loop, DISPOSAL_WORKERS_MAX);
+                r = disposal_new(&service->disposal, server->loop, server->journal, DISPOSAL_WORKERS_MAX);
         if (r >= 0)
                 r = notify_new(&service->notify, server->loop);
         if (r >= 0)

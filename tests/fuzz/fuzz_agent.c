@@ -170,7 +170,7 @@ static void start(struct world *world, uint8_t setup) {
         CHECK(loop_new(&server->loop, event) == 0);
         sd_event_unref(event);
         CHECK(cache_new(&server->cache, &key, &limits) == 0);
-        CHECK(disposal_new(&world->disposal, server->loop, 0) == 0);
+        CHECK(disposal_new(&world->disposal, server->loop, server->journal, 0) == 0);
         CHECK(custody_new(&server->custody, server->loop, server->cache, &server->statistics,
                       world->disposal, 2) == 0);
         CHECK(agents_new(&world->set, server, world->disposal) == 0);
