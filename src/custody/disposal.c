@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/printable.h"
 #include "custody/worker.h"
+#include "daemon/timer.h"
 
 /* How long a few descriptors wait for more to make a batch. */
 #define GATHER_US (UINT64_C(10) * USEC_PER_MSEC)
@@ -56,19 +57,14 @@ struct disposal {
         size_t n_waiting;
         uint64_t room;
         uint64_t progress;
-        uint64_t start_at_us; /* the next batches */
-        uint64_t look_at_us;  /* whether one takes long */
-        bool is_urgent;
+        struct loop_timer start_timer; /* for the next batches */
+        struct loop_timer look_timer;  /* whether one takes long */
+        bool is_urgent;                /* start what there is in this round */
         bool lacks_worker;
 };
 
 static bool is_in_place(const struct disposal *disposal) {
         return disposal->n_batches_max == 0;
-}
-
-/* The time for what is looked at each round and comes to some milliseconds: this clock costs a tenth of the others. */
-static uint64_t coarse_now(void) {
-        return clock_now(CLOCK_MONOTONIC_COARSE);
 }
 
 /* Make a job of the first entries of a queue. Returns of how many, which is one at least. */
@@ -121,12 +117,16 @@ static void told(struct disposal *disposal, struct connection *connection, const
         connection_free(connection);
 }
 
-/* A queue can have its next batch, now or in a while. */
+/* A queue can have its next batch, now or in a while. That is not the loop's timeout: epoll_wait(2) would set a timer each time. */
 static void arrange(struct disposal *disposal, const struct queue *queue) {
         if (queue->n >= JOB_MAX)
                 disposal->is_urgent = true;
-        else if (disposal->start_at_us == USEC_INFINITY)
-                disposal->start_at_us = usec_add(coarse_now(), GATHER_US);
+        else if (!loop_timer_is_set(&disposal->start_timer))
+                loop_timer_set(&disposal->start_timer, usec_add(loop_now(disposal->loop), GATHER_US));
+}
+
+static void on_start_timer(void *userdata) {
+        disposal_hurry(userdata);
 }
 
 /* A batch is done, or its worker has died over it: what it has not come to is for another one. */
@@ -149,7 +149,7 @@ static void end_batch(struct disposal *disposal, unsigned i) {
 }
 
 /* Give a batch of a queue to a worker. Returns false if there is none for it. */
-static bool start_batch(struct disposal *disposal, struct queue *queue, uint64_t now_us) {
+static bool start_batch(struct disposal *disposal, struct queue *queue) {
         struct batch *batch = disposal->batches;
         pid_t worker = 0;
         unsigned i;
@@ -167,14 +167,15 @@ static bool start_batch(struct disposal *disposal, struct queue *queue, uint64_t
         else
                 worker = worker_start(disposal->places, i);
         if (worker < 0) {
-                disposal->start_at_us = usec_add(now_us, RETRY_US);
+                loop_timer_set(&disposal->start_timer, usec_add(clock_now(CLOCK_BOOTTIME), RETRY_US));
                 return false;
         }
 
-        *batch = (struct batch){ queue, worker, now_us, false };
+        *batch = (struct batch){ queue, worker, clock_now(CLOCK_BOOTTIME), false };
         queues_lend(&disposal->queues, queue, n);
         disposal->n_batches++;
-        disposal->look_at_us = MIN(disposal->look_at_us, usec_add(now_us, STUCK_US));
+        if (!loop_timer_is_set(&disposal->look_timer))
+                loop_timer_set(&disposal->look_timer, usec_add(batch->since_us, STUCK_US));
         if (is_in_place(disposal))
                 end_batch(disposal, i);
         return true;
@@ -255,8 +256,10 @@ static void on_ready(void *userdata, _unused_ void *object, _unused_ uint32_t ev
 }
 
 /* Say for whom closes take long, once for each. */
-_cold_ static void look(struct disposal *disposal, uint64_t now_us) {
-        disposal->look_at_us = USEC_INFINITY;
+static void on_look_timer(void *userdata) {
+        struct disposal *disposal = userdata;
+        uint64_t now_us = clock_now(CLOCK_BOOTTIME), next_us = USEC_INFINITY;
+
         for (unsigned i = 0; i < DISPOSAL_WORKERS_MAX; i++) {
                 struct batch *batch = &disposal->batches[i];
                 uint64_t stuck_at_us = usec_add(batch->since_us, STUCK_US);
@@ -265,7 +268,7 @@ _cold_ static void look(struct disposal *disposal, uint64_t now_us) {
                 if (!batch->queue || batch->is_told)
                         continue;
                 if (now_us < stuck_at_us) {
-                        disposal->look_at_us = MIN(disposal->look_at_us, stuck_at_us);
+                        next_us = MIN(next_us, stuck_at_us);
                         continue;
                 }
 
@@ -273,35 +276,24 @@ _cold_ static void look(struct disposal *disposal, uint64_t now_us) {
                 subject.uid = batch->queue->uid;
                 journal_say(disposal->journal, CLOSE_STUCK, &subject,
                         "A descriptor that user %u passed has been closing for %u s, in process %i: %zu "
-                        "descriptor%s of "
-                        "this user wait behind it.",
+                        "descriptor%s of this user wait behind it.",
                         batch->queue->uid, (unsigned) (STUCK_US / USEC_PER_SEC), (int) batch->worker,
                         batch->queue->n - 1, plural(batch->queue->n - 1));
         }
+
+        loop_timer_set(&disposal->look_timer, next_us);
 }
 
-uint64_t disposal_work(struct disposal *disposal) {
+void disposal_work(struct disposal *disposal) {
         struct queue *queue;
-        uint64_t now_us;
 
-        if (disposal->n_waiting == 0)
-                return USEC_INFINITY;
+        if (!disposal->is_urgent && !is_in_place(disposal))
+                return;
 
-        now_us = coarse_now();
-        if (now_us >= disposal->look_at_us)
-                look(disposal, now_us);
-
-        if (disposal->is_urgent || now_us >= disposal->start_at_us || is_in_place(disposal)) {
-                disposal->is_urgent = false;
-                disposal->start_at_us = USEC_INFINITY;
-                while ((queue = TAILQ_FIRST(&disposal->queues.by_turn)) &&
-                        start_batch(disposal, queue, now_us))
-                        ;
-                disposal->lacks_worker = queue != NULL;
-        }
-
-        now_us = MIN(disposal->start_at_us, disposal->look_at_us) - now_us;
-        return disposal->is_urgent ? 0 : now_us;
+        disposal->is_urgent = false;
+        while ((queue = TAILQ_FIRST(&disposal->queues.by_turn)) && start_batch(disposal, queue))
+                ;
+        disposal->lacks_worker = queue != NULL;
 }
 
 /* Until when the last of what is with workers has to be waited for, 0 if nothing is. */
@@ -321,11 +313,11 @@ void disposal_settle(struct disposal *disposal) {
                 uint64_t end_us, now_us;
 
                 disposal->is_urgent = true;
-                (void) disposal_work(disposal);
+                disposal_work(disposal);
                 if (disposal->n_waiting == 0)
                         return;
 
-                now_us = coarse_now();
+                now_us = clock_now(CLOCK_BOOTTIME);
                 end_us = patience_ends(disposal);
                 if (end_us <= now_us || poll(&ended, 1, (int) ((end_us - now_us) / USEC_PER_MSEC) + 1) <= 0)
                         return;
@@ -387,7 +379,6 @@ int disposal_new(struct disposal **ret, struct loop *loop, struct journal *journ
 
         disposal->loop = loop;
         disposal->journal = journal;
-        disposal->start_at_us = disposal->look_at_us = USEC_INFINITY;
         disposal->ended_fd = -1;
         if (worker_is_possible())
                 disposal->n_batches_max = MIN(workers_max, (unsigned) DISPOSAL_WORKERS_MAX);
@@ -398,6 +389,10 @@ int disposal_new(struct disposal **ret, struct loop *loop, struct journal *journ
                 r = -ENOMEM;
         else if (!is_in_place(disposal))
                 r = listen_for_ends(disposal);
+        if (r >= 0)
+                r = loop_timer_init(&disposal->start_timer, loop, on_start_timer, disposal);
+        if (r >= 0)
+                r = loop_timer_init(&disposal->look_timer, loop, on_look_timer, disposal);
         if (r < 0) {
                 disposal_free(disposal);
                 return r;
@@ -418,6 +413,8 @@ struct disposal *disposal_free(struct disposal *disposal) {
                 closep(&disposal->ended_fd);
         }
 
+        loop_timer_release(&disposal->start_timer);
+        loop_timer_release(&disposal->look_timer);
         queues_release(&disposal->queues);
         /* A worker that is left has our memory, too: not all that was parked shall stay in it. */
         if (disposal->n_batches > 0)

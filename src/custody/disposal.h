@@ -52,9 +52,8 @@ void disposal_on_said(struct disposal *disposal, disposal_said_fn fn, void *user
 /* Hand over what has come together in this round, not later. */
 void disposal_hurry(struct disposal *disposal);
 
-/* Hand over what has come together, and say what has been with a worker for long. To be called each round. Returns the longest time until the next call in µs, as
- * loop_round_fn(). */
-uint64_t disposal_work(struct disposal *disposal);
+/* Hand over what has come together. To be called each round. */
+void disposal_work(struct disposal *disposal);
 
 /* Do what does not take too long, and return when only what does is left. For the end: it waits. */
 void disposal_settle(struct disposal *disposal);

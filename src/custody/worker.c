@@ -40,8 +40,10 @@
 /* systemd does not mention processes in brackets that are left behind: they are helpers. */
 #define WORKER_NAME "(sc-close)"
 
-/* The close of a socket with SO_LINGER waits until a signal comes. During a job one comes this often. */
-#define LINGER_USEC 1000
+/* The close of a socket with SO_LINGER waits until a signal comes. When a job has taken so long, one comes, and then others more
+ * often. A timer that is due before the kernel's next tick costs far more than one that is not, and hardly any job needs it. */
+#define LINGER_FIRST_USEC 10000
+#define LINGER_USEC       1000
 
 /* How much of an answer to a farewell is read, in calls of ANSWER_MAX bytes. */
 #define ANSWER_MAX   4096
@@ -154,7 +156,7 @@ static void on_alarm(_unused_ int signal_number) {
 
 static int work(void *userdata) {
         static const struct sigaction action = { .sa_handler = on_alarm };
-        static const struct itimerval alarms = { { 0, LINGER_USEC }, { 0, LINGER_USEC } };
+        static const struct itimerval alarms = { { 0, LINGER_USEC }, { 0, LINGER_FIRST_USEC } };
         struct workplace *place = userdata;
         sigset_t all;
 

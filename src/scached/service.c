@@ -214,7 +214,7 @@ static uint64_t on_round(void *userdata) {
         }
 
         note_room(service);
-        wait_us = MIN(wait_us, disposal_work(service->disposal));
+        disposal_work(service->disposal);
         return is_behind ? 0 : wait_us;
 }
 

@@ -137,7 +137,7 @@ static uint64_t on_round(void *userdata) {
         (void) cache_expire(server->cache, loop_now(server->loop), 16);
         wait_us = custody_let_go(server->custody) ? 0 : wait_us;
         disposal_set_room(world->disposal, world->setup & SETUP_LITTLE_ROOM ? 0 : 1000);
-        (void) disposal_work(world->disposal);
+        disposal_work(world->disposal);
         return wait_us;
 }
 
