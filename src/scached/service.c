@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/printable.h"
+#include "custody/descriptor.h"
 #include "custody/disposal.h"
 #include "daemon/limits.h"
 #include "daemon/notify.h"
@@ -370,6 +371,8 @@ static int prepare(struct service *service) {
                 r = loop_timer_init(&service->leaving_timer, server->loop, on_leaving_timer, service);
         if (r >= 0)
                 r = make_cache(service);
+        if (r >= 0 && !(server->descriptors = descriptors_new()))
+                r = -ENOMEM;
         if (r >= 0)
                 r = custody_new(&server->custody, server->loop, server->cache, &server->statistics,
                         service->disposal, limits.leaving);
@@ -459,6 +462,7 @@ static void stop(struct service *service) {
         custody_free(server->custody);
         cache_free(server->cache);
         disposal_free(service->disposal);
+        descriptors_free(server->descriptors);
         wire_buffer_release(&server->scratch);
         loop_timer_release(&service->expiry_timer);
         loop_timer_release(&service->statistics_timer);
