@@ -14,7 +14,6 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/printable.h"
 #include "custody/worker.h"
 #include "daemon/timer.h"
 
@@ -25,7 +24,7 @@
 #define RETRY_US USEC_PER_SEC
 
 /* What takes longer than this is told of. */
-#define STUCK_US (UINT64_C(30) * USEC_PER_SEC)
+#define STUCK_US (UINT64_C(10) * USEC_PER_SEC)
 
 /* What takes longer than this is left behind at the end. */
 #define PATIENCE_US (UINT64_C(250) * USEC_PER_MSEC)
@@ -275,10 +274,11 @@ static void on_look_timer(void *userdata) {
                 batch->is_told = true;
                 subject.uid = batch->queue->uid;
                 journal_say(disposal->journal, CLOSE_STUCK, &subject,
-                        "A descriptor that user %u passed has been closing for %u s, in process %i: %zu "
-                        "descriptor%s of this user wait behind it.",
+                        "A descriptor that user %u passed has been closing for %u s, in process %i. "
+                        "Descriptors of this "
+                        "user that wait behind it: %zu.",
                         batch->queue->uid, (unsigned) (STUCK_US / USEC_PER_SEC), (int) batch->worker,
-                        batch->queue->n - 1, plural(batch->queue->n - 1));
+                        batch->queue->n - 1);
         }
 
         loop_timer_set(&disposal->look_timer, next_us);
