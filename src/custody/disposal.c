@@ -118,7 +118,7 @@ static void told(struct disposal *disposal, struct connection *connection, const
 
 /* A queue can have its next batch, now or in a while. That is not the loop's timeout: epoll_wait(2) would set a timer each time. */
 static void arrange(struct disposal *disposal, const struct queue *queue) {
-        if (queue->n >= JOB_MAX)
+        if (queue->n >= JOB_MAX || is_in_place(disposal))
                 disposal->is_urgent = true;
         else if (!loop_timer_is_set(&disposal->start_timer))
                 loop_timer_set(&disposal->start_timer, usec_add(loop_now(disposal->loop), GATHER_US));
@@ -173,10 +173,10 @@ static bool start_batch(struct disposal *disposal, struct queue *queue) {
         *batch = (struct batch){ queue, worker, clock_now(CLOCK_BOOTTIME), false };
         queues_lend(&disposal->queues, queue, n);
         disposal->n_batches++;
-        if (!loop_timer_is_set(&disposal->look_timer))
-                loop_timer_set(&disposal->look_timer, usec_add(batch->since_us, STUCK_US));
         if (is_in_place(disposal))
                 end_batch(disposal, i);
+        else if (!loop_timer_is_set(&disposal->look_timer))
+                loop_timer_set(&disposal->look_timer, usec_add(batch->since_us, STUCK_US));
         return true;
 }
 
@@ -287,7 +287,7 @@ static void on_look_timer(void *userdata) {
 void disposal_work(struct disposal *disposal) {
         struct queue *queue;
 
-        if (!disposal->is_urgent && !is_in_place(disposal))
+        if (!disposal->is_urgent)
                 return;
 
         disposal->is_urgent = false;

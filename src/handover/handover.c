@@ -209,6 +209,10 @@ static void close_parcels(struct disposal *disposal, struct parcel parcels[], si
         disposal_settle(disposal);
 }
 
+static void close_parcel(void *userdata, int fd) {
+        disposal_close(userdata, 0, DISPOSAL_SOCKET, fd);
+}
+
 /* A service manager has its own mind about what it stores, and before systemd 254 it says nothing of its limit. What is in a parcel
  * that it has closed is not kept. Returns the number of parcels that it holds. */
 static size_t leave_out_refused(struct inventory *inventory, const struct parcel parcels[], size_t n) {
@@ -264,8 +268,10 @@ static int save(const struct handover *handover, struct inventory *inventory, si
         n_parcels = parcels_pack(
                 inventory->fds, inventory->n_connections, parcels, parcels_allowed(), inventory->places);
         r = store(handover, inventory, parcels, n_parcels);
-        if (r < 0)
+        if (r < 0) {
+                notify_take_back(handover->notify, close_parcel, handover->disposal);
                 clear_store(handover->notify);
+        }
         for (size_t i = 0; i < n_parcels; i++)
                 closep(&parcels[i].sender);
         if (r < 0)
