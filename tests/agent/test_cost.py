@@ -91,8 +91,12 @@ def work(make_manager: Callable[..., ServiceManager], cycle: Cycle, n_cycles: in
             agent.bind(DESTINATION, ENDPOINT, DESTINATION_PROPERTY, TTL)
             assert agent.save_endp(TTL, ENDPOINT, ENDPOINT_PROPERTY, connection.fd) == OK
             connection.pass_on()
+            agent.in_step()
+            before = daemon.count_fds()
             for _ in range(n_cycles):
                 cycle(agent, connection)
+            # At its end it waits for no process that takes long, as one does that is traced on a busy machine.
+            daemon.wait_open_fds(before)
         # Its end is seen before it can be waited for: a tracer that is not its parent hears of it
         # first.
         daemon.kill(signal.SIGTERM)
