@@ -22,6 +22,7 @@
 #include "daemon/timer.h"
 #include "epochs/epochs.h"
 #include "handover/handover.h"
+#include "handover/keeper.h"
 #include "handover/passed.h"
 #include "scached/arrivals.h"
 #include "scached/listeners.h"
@@ -42,6 +43,7 @@ struct service {
         const struct service_options *options;
         struct passed *passed;
         struct notify *notify;
+        struct keeper *keeper;
         struct disposal *disposal;
         struct limits limits;
         struct epochs *epochs;
@@ -344,7 +346,7 @@ static struct handover handover_of(struct service *service) {
         struct server *server = &service->server;
 
         return (struct handover){ server->cache, server->custody, service->disposal, &server->statistics,
-                server->journal, service->notify };
+                server->journal, service->notify, service->keeper };
 }
 
 /* Make everything except the listeners. */
@@ -361,6 +363,8 @@ static int prepare(struct service *service) {
                 r = disposal_new(&service->disposal, server->loop, server->journal, DISPOSAL_WORKERS_MAX);
         if (r >= 0)
                 r = notify_new(&service->notify, server->loop);
+        if (r >= 0 && notify_is_heard(service->notify) && !service->is_last)
+                service->keeper = keeper_new();
         if (r >= 0)
                 r = loop_timer_init(&service->expiry_timer, server->loop, on_expiry_timer, service);
         if (r >= 0)
@@ -468,6 +472,7 @@ static void stop(struct service *service) {
         loop_timer_release(&service->statistics_timer);
         loop_timer_release(&service->idle_timer);
         loop_timer_release(&service->leaving_timer);
+        keeper_free(service->keeper);
         notify_free(service->notify);
         loop_free(server->loop);
         sd_event_unref(service->event);
