@@ -248,16 +248,18 @@ FORGERIES = {
     "forge-journal": JOURNAL,
     "forge-syslog": "/run/systemd/journal/dev-log",
     "forge-stdout": "/run/systemd/journal/stdout",
+    "forge-bus": "/run/dbus/system_bus_socket",
 }
 
 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_nobody_speaks_for_it(host, alice, mallory, name):
-    """Neither the service manager nor the journal takes for the daemon's word what an agent has put into its mouth."""
+    """Neither the service manager nor the journal nor the message bus takes for the daemon's word what an agent has put into its mouth."""
     pid = main_pid(host)
     told = mallory(name, f"--to={FORGERIES[name]}").ask("begin")
-    if name != "forge-stdout":
+    if name not in ("forge-stdout", "forge-bus"):
         assert set(told["statuses"]) == {2}, "what is no stream is no connection"
+    assert told.get("heard", "OK") == "OK", "the bus has heard the daemon"
     shown = host.show(SERVICE, "MainPID", "ActiveState", "SubState", "StatusText", "NRestarts")
     assert "forged" not in shown.pop("StatusText")
     assert shown == {"MainPID": str(pid), "ActiveState": "active", "SubState": "running", "NRestarts": "0"}
