@@ -11,8 +11,8 @@ struct descriptors;
 struct descriptors *descriptors_new(void);
 struct descriptors *descriptors_free(struct descriptors *descriptors);
 
-/* Get the number that identifies a socket, and all copies of it, during this boot (SO_COOKIE); it is never 0. Returns -ENOTSOCK, or another
- * negative errno. */
+/* Get the number that identifies a socket, and all copies of it, during this boot (SO_COOKIE); it is never 0. Returns -ENOTSOCK,
+ * or another negative errno. */
 int descriptor_identify(int fd, uint64_t *ret);
 
 /* The same for what may be parked: a stream socket of TCP, MPTCP or AF_UNIX. Returns -ENOTSOCK, -EPROTOTYPE for another

@@ -116,7 +116,8 @@ static void told(struct disposal *disposal, struct connection *connection, const
         connection_free(connection);
 }
 
-/* A queue can have its next batch, now or in a while. That is not the loop's timeout: epoll_wait(2) would set a timer each time. */
+/* A queue can have its next batch, now or in a while. The loop's timeout is no place for that: epoll_wait(2) would set a timer
+ * each time. */
 static void arrange(struct disposal *disposal, const struct queue *queue) {
         if (queue->n >= JOB_MAX || is_in_place(disposal))
                 disposal->is_urgent = true;

@@ -2,6 +2,7 @@
 #include "custody/worker.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -31,8 +32,14 @@
 
 /* Where memory is not shared, each worker gets a copy: that takes longer, and is right all the same. Sanitizers know nothing of
  * threads that they have not seen begin, and x86 with 32 bits has no thread pointer that clone(2) takes. */
-#if __has_builtin(__builtin_thread_pointer) && !defined(__i386__) && !IS_SANITIZED
-#define SHARES_MEMORY 1
+#if IS_SANITIZED || defined(__i386__)
+#define SHARES_MEMORY 0
+#elif __has_builtin(__builtin_thread_pointer)
+#define SHARES_MEMORY    1
+#define THREAD_POINTER() ((char *) __builtin_thread_pointer())
+#elif defined(__x86_64__)
+#define SHARES_MEMORY    1
+#define THREAD_POINTER() ((char *) pthread_self()) /* gcc before 11 */
 #else
 #define SHARES_MEMORY 0
 #endif
@@ -81,8 +88,8 @@ bool worker_is_possible(void) {
         return !RUNNING_ON_VALGRIND;
 }
 
-/* A worker has no thread of the C library's: all that works in it is system calls, and errno. These go past whatever else the library, or one
- * that was loaded before it, does around them. */
+/* A worker has no thread of the C library's: all that works in it is system calls, and errno. These go past whatever else the
+ * library, or one that was loaded before it, does around them. */
 
 static long close_it(int fd) {
         return syscall(SYS_close, fd);
@@ -176,10 +183,10 @@ static int work(void *userdata) {
 }
 
 #if SHARES_MEMORY
-/* Give a worker a thread pointer of its own: with ours it would write our errno. That is all it uses, and some read the pointer itself there. Returns NULL
- * where errno is too far from it. */
+/* Give a worker a thread pointer of its own: with ours it would write our errno, which is all that it uses of a thread. Some read
+ * the pointer itself where it points. Returns NULL where errno is too far from there. */
 static void *thread_of(struct workplace *place) {
-        ptrdiff_t distance = (char *) &errno - (char *) __builtin_thread_pointer();
+        ptrdiff_t distance = (char *) &errno - THREAD_POINTER();
         void **thread = (void **) (place->thread + THREAD_SIZE);
 
         *thread = thread;

@@ -8,7 +8,7 @@
 
 /* A worker is a process for one job. It shares our descriptor table, and is not a thread: what it closes is no longer ours,
  * however long its close(2) takes, and if that never ends, our exit does not wait for it, as it would for a thread. It shares our
- * memory, too, so that it costs as little as a thread. While no worker is there the table is ours alone, and with that the kernel finds a
+ * memory, too, so that it costs as little as a thread. While there is no worker, the table is ours alone, and the kernel finds a
  * descriptor in it faster. */
 
 /* Descriptors of a job. */
@@ -41,8 +41,8 @@ struct job {
 
 struct workplace;
 
-/* Make N places for jobs, and for the workers that do them. Takes memory only for those that are used. Returns NULL if there is
- * none. */
+/* Make N places for jobs, and for the workers that do them. Memory is taken only for those that are used. Returns NULL if there
+ * is none. */
 struct workplace *workplaces_new(size_t n);
 
 /* Free the places, at which there must be no worker. */
@@ -53,8 +53,8 @@ struct job *workplace_job(struct workplace *places, size_t i);
 /* Can there be workers? Under valgrind there cannot. */
 bool worker_is_possible(void);
 
-/* Start a worker for the job at a place, which is its own until the process has ended (SIGCHLD). The worker ends with us. Returns its process id, or negative
- * errno. */
+/* Start a worker for the job at a place, which is its own until the process has ended (SIGCHLD). The worker ends with us. Returns
+ * its process id, or negative errno. */
 pid_t worker_start(struct workplace *places, size_t i);
 
 /* Do a job where we are. */

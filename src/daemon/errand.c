@@ -17,7 +17,7 @@
 /* Enough to parse files, and for sanitizers. In bytes. */
 #define STACK_SIZE ((size_t) 512 * 1024)
 
-/* A thread that has nothing to do for so long ends: while there is one, each system call of the other with a descriptor costs more. */
+/* A thread that has nothing to do for so long ends: while there is one, each call of the other with a descriptor costs more. */
 #define IDLE_S 1
 
 STAILQ_HEAD(errand_list, errand);

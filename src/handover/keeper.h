@@ -4,9 +4,9 @@
 
 #include <stddef.h>
 
-/* Whoever drops the last copy of a socket may have to wait for its peer, and for what is stored that is the service manager, when
- * it is told to stop a service that has no process. A process that ends does not wait. So one of ours outlives us: it ends when the
- * service manager and the next process have closed the lease, which is stored with the rest.
+/* Whoever drops the last copy of a socket may have to wait for its peer. For what is stored, that would be the service manager,
+ * when it is told to stop a service that has no process. A process that ends does not wait. So one of ours outlives us: it ends
+ * when the service manager and the next process have closed the lease, which is stored with the rest.
  *
  * It is forked while the heap is small, and there are few descriptors. */
 

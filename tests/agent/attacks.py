@@ -385,7 +385,8 @@ class ForgeStdout(Forge):
 
 
 class ForgeBus(Forge):
-    """The message bus, which answers each line in turn. Begin returns its first answer, too: to us, unless the daemon has spoken."""
+    """The message bus, which answers each line in turn. Begin returns its first answer, too, which is to us unless the daemon has
+    spoken."""
     name = "forge-bus"
     kind = socket.SOCK_STREAM
     words = ("AUTH EXTERNAL 30\r\n",)   # 30 is user 0, in the bus's way to write it
