@@ -13,7 +13,7 @@
 /* As many as can be parked by default, or so. Memory is taken as they come. */
 #define KNOWN_MAX UINT64_C(65536)
 
-/* By number modulo KNOWN_MAX; kept is the quotient, which is the same again after 2^48 sockets. */
+/* The place of a socket is its number modulo KNOWN_MAX; the entry is the quotient, and comes again after 2^48 sockets. */
 struct descriptors {
         uint32_t known[KNOWN_MAX]; /* 0: none */
 };

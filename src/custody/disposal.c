@@ -23,19 +23,19 @@
 /* Where no worker can be started, it is tried again after this time. */
 #define RETRY_US USEC_PER_SEC
 
-/* What takes longer than this is told of. */
+/* The journal mentions a close that takes longer than this. */
 #define STUCK_US (UINT64_C(10) * USEC_PER_SEC)
 
-/* What takes longer than this is left behind at the end. */
+/* At the end, a batch that takes longer than this is left behind. */
 #define PATIENCE_US (UINT64_C(250) * USEC_PER_MSEC)
 
 #define BOUND_MIN UINT64_C(64)
 
-/* The last place is for what is done here; no worker is ever at it. */
+/* The last place is for our own jobs; no worker is ever at it. */
 #define PLACES    (DISPOSAL_WORKERS_MAX + 1)
 #define OUR_PLACE DISPOSAL_WORKERS_MAX
 
-/* What a worker does, at the place with the same number. */
+/* The batch of a worker, whose place has the same number. */
 struct batch {
         struct queue *queue; /* NULL: there is none */
         pid_t worker;
@@ -58,7 +58,7 @@ struct disposal {
         uint64_t progress;
         struct loop_timer start_timer; /* for the next batches */
         struct loop_timer look_timer;  /* whether one takes long */
-        bool is_urgent;                /* start what there is in this round */
+        bool is_urgent;                /* start all batches in this round */
         bool lacks_worker;
 };
 
@@ -66,7 +66,7 @@ static bool is_in_place(const struct disposal *disposal) {
         return disposal->n_batches_max == 0;
 }
 
-/* Make a job of the first entries of a queue. Returns of how many, which is one at least. */
+/* Make a job of the first entries of a queue. Returns their number, at least one. */
 static uint32_t fill(struct job *job, const struct queue_entry entries[], size_t n, bool in_place) {
         size_t n_bytes = 0;
         uint32_t i;
@@ -129,7 +129,7 @@ static void on_start_timer(void *userdata) {
         disposal_hurry(userdata);
 }
 
-/* A batch is done, or its worker has died over it: what it has not come to is for another one. */
+/* A batch is done, or its worker has died: then another one gets the rest. */
 static void end_batch(struct disposal *disposal, unsigned i) {
         struct queue *queue = STEAL(disposal->batches[i].queue);
         const struct job *job = workplace_job(disposal->places, i);
@@ -141,7 +141,7 @@ static void end_batch(struct disposal *disposal, unsigned i) {
         for (uint32_t j = 0; j < n_done; j++)
                 told(disposal, STEAL(queue_at(queue, j)->connection), &job->tasks[j]);
 
-        /* Who waits for a worker has waited long enough. */
+        /* The queues that wait for a worker have waited long enough. */
         disposal->is_urgent = disposal->is_urgent || disposal->lacks_worker;
         if (queue->n > n_done)
                 arrange(disposal, queue);
@@ -255,7 +255,7 @@ static void on_ready(void *userdata, _unused_ void *object, _unused_ uint32_t ev
                 end_batch_of(disposal, pid);
 }
 
-/* Say for whom closes take long, once for each. */
+/* Mention each batch that takes long, once. */
 static void on_look_timer(void *userdata) {
         struct disposal *disposal = userdata;
         uint64_t now_us = clock_now(CLOCK_BOOTTIME), next_us = USEC_INFINITY;

@@ -26,7 +26,7 @@ struct disposal;
 typedef void (*disposal_said_fn)(void *userdata, struct connection *connection, bool is_said, bool is_open);
 
 /* Make a disposal. With no WORKERS_MAX, or where there can be no workers, everything is done in place. LOOP and JOURNAL must
- * outlive it; SIGCHLD is blocked from here on. Returns negative errno. */
+ * outlive it; SIGCHLD stays blocked. Returns negative errno. */
 int disposal_new(struct disposal **ret, struct loop *loop, struct journal *journal, unsigned workers_max);
 
 /* Free it, after all that does not take too long. A worker that is left keeps our descriptor table; the kernel ends it with us,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* custody: queues of what is to be closed, one for each user and origin */
+/* custody: queues of descriptors to close, one for each user and origin */
 #pragma once
 
 #include <stdbool.h>
@@ -23,7 +23,7 @@ struct queue_entry {
         struct connection *connection; /* with a farewell, or NULL */
 };
 
-/* What is to be closed for a user. It lives while there is something. */
+/* The descriptors to close for a user. A queue lives while it has some. */
 struct queue {
         LIST_ENTRY(queue) by_uid;
         TAILQ_ENTRY(queue) by_turn; /* while no worker has a batch of it */
@@ -41,9 +41,9 @@ TAILQ_HEAD(queue_turns, queue);
 
 struct queues {
         struct queue_list buckets[QUEUE_BUCKETS];
-        struct queue_turns by_turn; /* those of which a batch can be taken */
-        struct queue *last;         /* that was asked for: it most likely is the next one, too */
-        size_t n_users;             /* who have passed something that is in a queue */
+        struct queue_turns by_turn; /* the queues that can give a batch */
+        struct queue *last;         /* the last result: most likely the next one, too */
+        size_t n_users;             /* users with a queue of passed descriptors */
 };
 
 /* All zero at first, but for this. */
@@ -55,7 +55,7 @@ void queues_release(struct queues *queues);
 /* Find a queue; NULL if there is none. */
 struct queue *queues_find(struct queues *queues, uid_t uid, enum disposal_origin origin);
 
-/* Add an entry to a queue, which is made if there is none. Returns the queue, or NULL without memory. */
+/* Add an entry to a queue, and make the queue if there is none. Returns the queue, or NULL without memory. */
 struct queue *queues_add(
         struct queues *queues, uid_t uid, enum disposal_origin origin, const struct queue_entry *entry);
 

@@ -88,8 +88,8 @@ bool worker_is_possible(void) {
         return !RUNNING_ON_VALGRIND;
 }
 
-/* A worker has no thread of the C library's: all that works in it is system calls, and errno. These go past whatever else the
- * library, or one that was loaded before it, does around them. */
+/* A worker has no thread of the C library's: only system calls and errno work in it. So these calls go past all code around them, in
+ * the C library or in a library loaded before it. */
 
 static long close_it(int fd) {
         return syscall(SYS_close, fd);
@@ -167,7 +167,7 @@ static int work(void *userdata) {
         struct workplace *place = userdata;
         sigset_t all;
 
-        /* What the parent has told its signals is for the parent alone. */
+        /* The parent's handlers and mask are for the parent alone. */
         (void) sigfillset(&all);
         (void) sigdelset(&all, SIGALRM);
         (void) sigaction(SIGALRM, &action, NULL);
@@ -183,8 +183,8 @@ static int work(void *userdata) {
 }
 
 #if SHARES_MEMORY
-/* Give a worker a thread pointer of its own: with ours it would write our errno, which is all that it uses of a thread. Some read
- * the pointer itself where it points. Returns NULL where errno is too far from there. */
+/* Give a worker a thread pointer of its own: with ours it would write our errno. It uses nothing else of a thread, but on some
+ * machines a thread pointer must point to itself. Returns NULL if errno is too far from there. */
 static void *thread_of(struct workplace *place) {
         ptrdiff_t distance = (char *) &errno - THREAD_POINTER();
         void **thread = (void **) (place->thread + THREAD_SIZE);

@@ -6,10 +6,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* A worker is a process for one job. It shares our descriptor table, and is not a thread: what it closes is no longer ours,
- * however long its close(2) takes, and if that never ends, our exit does not wait for it, as it would for a thread. It shares our
- * memory, too, so that it costs as little as a thread. While there is no worker, the table is ours alone, and the kernel finds a
- * descriptor in it faster. */
+/* A worker is a process for one job. It shares our descriptor table: its close(2) takes a descriptor out of our table at once,
+ * however long the call takes. It is not a thread: if close(2) never returns, our exit does not wait. It shares our memory, too, so
+ * it costs as little as a thread. While there is no worker, the table is ours alone, and the kernel finds descriptors faster. */
 
 /* Descriptors of a job. */
 #define JOB_MAX 256
@@ -41,11 +40,10 @@ struct job {
 
 struct workplace;
 
-/* Make N places for jobs, and for the workers that do them. Memory is taken only for those that are used. Returns NULL if there
- * is none. */
+/* Make N places, each for a job and its worker. Only places in use take memory. Returns NULL without memory. */
 struct workplace *workplaces_new(size_t n);
 
-/* Free the places, at which there must be no worker. */
+/* Free the places. There must be no worker at any. */
 void workplaces_free(struct workplace *places, size_t n);
 
 struct job *workplace_job(struct workplace *places, size_t i);
@@ -53,8 +51,8 @@ struct job *workplace_job(struct workplace *places, size_t i);
 /* Can there be workers? Under valgrind there cannot. */
 bool worker_is_possible(void);
 
-/* Start a worker for the job at a place, which is its own until the process has ended (SIGCHLD). The worker ends with us. Returns
- * its process id, or negative errno. */
+/* Start a worker for the job at a place. The place is the worker's until its process has ended (SIGCHLD). The worker ends with us.
+ * Returns its process id, or negative errno. */
 pid_t worker_start(struct workplace *places, size_t i);
 
 /* Do a job where we are. */

@@ -24,8 +24,8 @@ bool notify_is_heard(const struct notify *notify);
 int notify_say(struct notify *notify, const char *message, const int fds[], size_t n_fds);
 _printf_(2, 3) int notify_sayf(struct notify *notify, const char *format, ...);
 
-/* Take back the messages with descriptors that the service manager has not taken: it will not get them. FN takes their copy of
- * each descriptor, which may be the last one by now. */
+/* Take back all waiting messages with descriptors: the service manager will not get them. FN takes our copy of each descriptor; it
+ * may be the last one. */
 void notify_take_back(struct notify *notify, void (*fn)(void *userdata, int fd), void *userdata);
 
 /* Set the line that `systemctl status` shows. Only the newest one waits, and nothing waits behind it. */

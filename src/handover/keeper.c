@@ -31,7 +31,7 @@ union control {
         char space[CMSG_SPACE(BATCH_MAX * sizeof(int))];
 };
 
-/* Receive a batch. It is never closed: that is what the end of the process does. Returns false at the end. */
+/* Receive a batch. Only the end of the process closes it. Returns false at the end. */
 static bool receive(int channel, int *ret_first) {
         union control control;
         char byte;
@@ -87,7 +87,7 @@ struct keeper *keeper_new(void) {
                 return NULL;
         }
 
-        /* Its end comes last, after all that is open. */
+        /* The keeper's end has the highest number of all open descriptors. */
         pid = fork();
         if (pid == 0) {
                 (void) close(pair[0]);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* handover: keeper: a process that has a copy of what the service manager stores, so that this never has the last one */
+/* handover: keeper: a process with copies of all stored connections, so that the service manager never has the last copy */
 #pragma once
 
 #include <stddef.h>
 
-/* Whoever drops the last copy of a socket may have to wait for its peer. For what is stored, that would be the service manager,
- * when it is told to stop a service that has no process. A process that ends does not wait. So one of ours outlives us: it ends
- * when the service manager and the next process have closed the lease, which is stored with the rest.
+/* The process that drops the last copy of a socket may have to wait for its peer; only a process that exits does not wait. Without a
+ * keeper, systemd itself would drop the last copy of stored connections when it stops a service between two starts. A keeper outlives
+ * us. The lease is a descriptor that is stored with the connections: the keeper exits after the service manager and the next
+ * process have closed it.
  *
  * It is forked while the heap is small, and there are few descriptors. */
 
@@ -18,8 +19,8 @@ struct keeper *keeper_new(void);
 /* Without a lease, the keeper ends at once. */
 struct keeper *keeper_free(struct keeper *keeper);
 
-/* Make a lease. Returns the descriptor to be stored, which is the caller's, or negative errno. KEEPER may be NULL. */
+/* Make a lease. Returns the descriptor to store; it is the caller's. Or returns negative errno. KEEPER may be NULL. */
 int keeper_lease(struct keeper *keeper);
 
-/* Give the keeper copies of N descriptors. Never waits: what it does not take is not kept. KEEPER may be NULL. */
+/* Give the keeper copies of N descriptors, as many as it takes without waiting. KEEPER may be NULL. */
 void keeper_keep(struct keeper *keeper, const int fds[], size_t n);
