@@ -346,7 +346,12 @@ bool disposal_is_full(struct disposal *disposal, uid_t uid) {
                 return false;
 
         queue = queues_find(&disposal->queues, uid, DISPOSAL_PASSED);
-        return queue && queue->n >= bound;
+        if (!queue || queue->n < bound)
+                return false;
+
+        /* The user's agents wait for the queue from here on. */
+        disposal->is_urgent = disposal->is_urgent || queue->n_with_worker == 0;
+        return true;
 }
 
 uint64_t disposal_progress(const struct disposal *disposal) {

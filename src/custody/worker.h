@@ -11,7 +11,7 @@
  * it costs as little as a thread. While there is no worker, the table is ours alone, and the kernel finds descriptors faster. */
 
 /* Descriptors of a job. */
-#define JOB_MAX 256
+#define JOB_MAX 512
 
 /* Bytes of all farewells of a job. No socket takes a longer one at once. */
 #define JOB_BYTES_MAX ((size_t) 256 * 1024)

@@ -69,7 +69,7 @@ TIMER_CALLS_PER_SECOND = 200
 HARDLY_ANY = 0.05
 
 # What is to be closed is given to a process in batches (custody/disposal.c): at most so many calls make it, are made in it besides
-# close(2), and take note of its end. A batch is full with 256 cycles, or comes by the clock.
+# close(2), and take note of its end. A batch is full with 512 cycles, or comes by the clock.
 CALLS_PER_BATCH = 16
 BATCHES_PER_SECOND = 120
 
@@ -102,6 +102,8 @@ def work(make_manager: Callable[..., ServiceManager], cycle: Cycle, n_cycles: in
         daemon.kill(signal.SIGTERM)
         wait_until(lambda: daemon.poll() is not None, "the end of the daemon", 10.0 * patience())
         daemon.check(0)
+        # A tracer ends with the last process, and one has copies of what is stored for as long as it is.
+        manager.clear_store()
     finally:
         connection.close()
 
