@@ -15,12 +15,14 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/printable.h"
+#include "custody/descriptor.h"
 #include "custody/disposal.h"
 #include "daemon/limits.h"
 #include "daemon/notify.h"
 #include "daemon/timer.h"
 #include "epochs/epochs.h"
 #include "handover/handover.h"
+#include "handover/keeper.h"
 #include "handover/passed.h"
 #include "scached/arrivals.h"
 #include "scached/listeners.h"
@@ -41,6 +43,7 @@ struct service {
         const struct service_options *options;
         struct passed *passed;
         struct notify *notify;
+        struct keeper *keeper;
         struct disposal *disposal;
         struct limits limits;
         struct epochs *epochs;
@@ -214,7 +217,7 @@ static uint64_t on_round(void *userdata) {
         }
 
         note_room(service);
-        wait_us = MIN(wait_us, disposal_work(service->disposal));
+        disposal_work(service->disposal);
         return is_behind ? 0 : wait_us;
 }
 
@@ -343,7 +346,7 @@ static struct handover handover_of(struct service *service) {
         struct server *server = &service->server;
 
         return (struct handover){ server->cache, server->custody, service->disposal, &server->statistics,
-                server->journal, service->notify };
+                server->journal, service->notify, service->keeper };
 }
 
 /* Make everything except the listeners. */
@@ -356,11 +359,12 @@ static int prepare(struct service *service) {
         r = sd_event_new(&service->event);
         if (r >= 0)
                 r = loop_new(&server->loop, service->event);
-        /* Before there is much that its processes would have a copy of. */
         if (r >= 0)
-                r = disposal_new(&service->disposal, server->loop, DISPOSAL_WORKERS_MAX);
+                r = disposal_new(&service->disposal, server->loop, server->journal, DISPOSAL_WORKERS_MAX);
         if (r >= 0)
                 r = notify_new(&service->notify, server->loop);
+        if (r >= 0 && notify_is_heard(service->notify) && !service->is_last)
+                service->keeper = keeper_new();
         if (r >= 0)
                 r = loop_timer_init(&service->expiry_timer, server->loop, on_expiry_timer, service);
         if (r >= 0)
@@ -371,6 +375,8 @@ static int prepare(struct service *service) {
                 r = loop_timer_init(&service->leaving_timer, server->loop, on_leaving_timer, service);
         if (r >= 0)
                 r = make_cache(service);
+        if (r >= 0 && !(server->descriptors = descriptors_new()))
+                r = -ENOMEM;
         if (r >= 0)
                 r = custody_new(&server->custody, server->loop, server->cache, &server->statistics,
                         service->disposal, limits.leaving);
@@ -460,11 +466,13 @@ static void stop(struct service *service) {
         custody_free(server->custody);
         cache_free(server->cache);
         disposal_free(service->disposal);
+        descriptors_free(server->descriptors);
         wire_buffer_release(&server->scratch);
         loop_timer_release(&service->expiry_timer);
         loop_timer_release(&service->statistics_timer);
         loop_timer_release(&service->idle_timer);
         loop_timer_release(&service->leaving_timer);
+        keeper_free(service->keeper);
         notify_free(service->notify);
         loop_free(server->loop);
         sd_event_unref(service->event);

@@ -137,7 +137,7 @@ static uint64_t on_round(void *userdata) {
         (void) cache_expire(server->cache, loop_now(server->loop), 16);
         wait_us = custody_let_go(server->custody) ? 0 : wait_us;
         disposal_set_room(world->disposal, world->setup & SETUP_LITTLE_ROOM ? 0 : 1000);
-        (void) disposal_work(world->disposal);
+        disposal_work(world->disposal);
         return wait_us;
 }
 
@@ -170,7 +170,9 @@ static void start(struct world *world, uint8_t setup) {
         CHECK(loop_new(&server->loop, event) == 0);
         sd_event_unref(event);
         CHECK(cache_new(&server->cache, &key, &limits) == 0);
-        CHECK(disposal_new(&world->disposal, server->loop, 0) == 0);
+        server->descriptors = descriptors_new();
+        CHECK(server->descriptors);
+        CHECK(disposal_new(&world->disposal, server->loop, server->journal, 0) == 0);
         CHECK(custody_new(&server->custody, server->loop, server->cache, &server->statistics,
                       world->disposal, 2) == 0);
         CHECK(agents_new(&world->set, server, world->disposal) == 0);
@@ -463,6 +465,7 @@ static void stop(struct world *world) {
         custody_free(server->custody);
         cache_free(server->cache);
         disposal_free(world->disposal);
+        descriptors_free(server->descriptors);
         loop_free(server->loop);
         wire_buffer_release(&server->scratch);
         closep(&world->copy);
