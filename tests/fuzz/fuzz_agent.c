@@ -571,6 +571,15 @@ static void settle(struct world *world) {
         run_round(world);
 }
 
+/* Nothing lingers any more, but workers may be late. */
+static void await_disposal(struct world *world) {
+        disposal_settle(world->disposal);
+        for (unsigned i = 0; disposal_waiting(world->disposal) > 0 && i < 10000; i++) {
+                (void) usleep(1000);
+                disposal_settle(world->disposal);
+        }
+}
+
 static void stop(struct world *world) {
         struct server *server = &world->server;
 
@@ -584,7 +593,7 @@ static void stop(struct world *world) {
         }
         if (!world->is_holding_itself) {
                 for (unsigned i = 0; server->statistics.agents > 0 && i < 10000; i++) {
-                        disposal_settle(world->disposal);
+                        await_disposal(world);
                         run_round(world);
                 }
                 CHECK(server->statistics.agents == 0);
@@ -598,9 +607,8 @@ static void stop(struct world *world) {
                 ;
         while (custody_let_go(server->custody))
                 ;
-        for (unsigned i = 0; disposal_waiting(world->disposal) > 0 && i < 100; i++)
-                disposal_settle(world->disposal);
         custody_free(server->custody);
+        await_disposal(world);
         cache_free(server->cache);
         disposal_free(world->disposal);
         loop_free(server->loop);
