@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/printable.h"
+#include "cache/accounts.h"
 #include "custody/disposal.h"
 #include "daemon/limits.h"
 #include "daemon/notify.h"
@@ -29,8 +30,9 @@
 /* The number of entries that expire before agents get a turn. */
 #define EXPIRE_BATCH 256
 
-/* How long agents may take to finish their exchanges when the daemon exits. */
-#define LEAVING_TIME_US (UINT64_C(500) * USEC_PER_MSEC)
+/* How long agents may take to finish their exchanges when the daemon exits. All others wait as long, so this is less than the rest
+ * of a restart takes. */
+#define LEAVING_TIME_US (UINT64_C(50) * USEC_PER_MSEC)
 
 /* The largest answer: two properties, or a page of a list. Parked connections may have come in requests that were larger than
  * request_size_limit is now. */
@@ -82,14 +84,17 @@ int service_load_settings(
 }
 
 static struct limits current_limits(const struct settings *settings) {
-        return limits_share(limits_raise(), settings->connection_limit, settings->agent_limit);
+        return limits_share(limits_descriptors(), settings->connection_limit, settings->agent_limit);
 }
 
+/* Is there nothing to stay for? What agents that are gone have not read counts against our limits, and the next process would not
+ * know of it. */
 static bool is_idle(const struct service *service) {
         const struct cache_counts *counts = cache_counts(service->server.cache);
 
         return service->server.statistics.agents == 0 && counts->connections == 0 && counts->lent == 0 &&
-                counts->bindings == 0 && custody_leaving(service->server.custody) == 0;
+                counts->bindings == 0 && custody_leaving(service->server.custody) == 0 &&
+                cache_accounts(service->server.cache)->total[ACCOUNT_IN_FLIGHT] == 0;
 }
 
 /* Accept no new agents: they wait in the service manager's socket for the next process. Let the connected ones finish their
@@ -104,6 +109,7 @@ _cold_ static void leave(struct service *service, const char *why) {
         service->is_leaving = true;
         service->listeners = listeners_free(service->listeners);
         arrivals_hurry(service->arrivals);
+        agents_leave(service->agents);
         loop_timer_set(&service->leaving_timer, usec_add(clock_now(CLOCK_BOOTTIME), LEAVING_TIME_US));
 }
 
@@ -204,7 +210,8 @@ static uint64_t on_round(void *userdata) {
         is_behind = custody_let_go(service->server.custody) || service->expiry_is_behind || is_behind;
         note_limits(service);
         if (service->is_leaving) {
-                if (agents_dismiss(service->agents) == 0) {
+                wait_us = MIN(wait_us, agents_dismiss(service->agents));
+                if (service->server.statistics.agents == 0) {
                         (void) sd_event_exit(service->event, EX_OK);
                         loop_touch(service->server.loop);
                 }
@@ -425,6 +432,7 @@ static void part_with_everything(struct service *service) {
         /* Report first: the next process counts on from there. Without a next process, the last report follows below. */
         if (!service->is_last) {
                 statistics_report(&server->statistics, server->journal, time(NULL));
+                limits_raise_for_handover();
                 handover_save(&handover);
         }
 
