@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -616,6 +617,17 @@ static void stop(struct world *world) {
         closep(&world->copy);
         for (size_t i = 0; i < world->n_sockets; i++)
                 closep(&world->peers[i]);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+
+/* The end of a worker is for the disposal, not for the fuzzer's own thread, which begins later. */
+int LLVMFuzzerInitialize(_unused_ int *argc, _unused_ char ***argv) {
+        sigset_t set;
+
+        (void) sigemptyset(&set);
+        (void) sigaddset(&set, SIGCHLD);
+        return sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
