@@ -58,7 +58,7 @@ struct service {
         uint64_t idle_since_us;  /* 0 while there is something to stay for */
         uint64_t reported_at_us; /* when the last interval of the statistics ended */
         time_t limit_told_for;   /* the start of that interval of the statistics */
-        uint64_t bindings_let_go;
+        uint64_t n_let_go;       /* entries that were evicted at a limit so far */
         bool expiry_is_behind;
         bool is_leaving;
         bool is_last; /* no process follows that takes the parked connections */
@@ -172,18 +172,20 @@ static void expire(struct service *service) {
 static void on_expiry_timer(_unused_ void *userdata) {
 }
 
-/* Log once in each interval of the statistics that a limit was reached; the statistics say how often. */
+/* Log once in each interval of the statistics that a limit of the cache was reached; the statistics say how often. */
 static void note_limits(struct service *service) {
         const struct statistics *statistics = &service->server.statistics;
         const struct cache_counts *counts = cache_counts(service->server.cache);
+        uint64_t n_let_go = counts->connections_let_go + counts->bindings_let_go;
 
-        if (service->limit_told_for == statistics->interval_start ||
-                (statistics->total.connections_evicted == statistics->reported.connections_evicted &&
-                        counts->bindings_let_go == service->bindings_let_go))
+        if (n_let_go == service->n_let_go)
+                return;
+
+        service->n_let_go = n_let_go;
+        if (service->limit_told_for == statistics->interval_start)
                 return;
 
         service->limit_told_for = statistics->interval_start;
-        service->bindings_let_go = counts->bindings_let_go;
         journal_say(service->server.journal, LIMIT_REACHED, NULL,
                 "Cache limit reached (%" PRIu64 " connection%s, %" PRIu64 " binding%s, %" PRIu64
                 " bytes): evicting the entries of user %u that expire first.",
