@@ -575,7 +575,7 @@ static void settle(struct world *world) {
 /* Nothing lingers any more, but workers may be late. */
 static void await_disposal(struct world *world) {
         disposal_settle(world->disposal);
-        for (unsigned i = 0; disposal_waiting(world->disposal) > 0 && i < 10000; i++) {
+        while (disposal_waiting(world->disposal) > 0) {
                 (void) usleep(1000);
                 disposal_settle(world->disposal);
         }
@@ -644,7 +644,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         stop(&world);
 
         /* The last worker may not have come to its end. */
-        for (unsigned i = 0; i < 1000 && count_descriptors() != n_descriptors; i++)
+        for (unsigned i = 0; i < 60000 && count_descriptors() != n_descriptors; i++)
                 (void) usleep(1000);
         CHECK(count_descriptors() == n_descriptors);
         return 0;
