@@ -574,11 +574,19 @@ static void settle(struct world *world) {
 
 /* Nothing lingers any more, but workers may be late. */
 static void await_disposal(struct world *world) {
-        disposal_settle(world->disposal);
         while (disposal_waiting(world->disposal) > 0) {
                 (void) usleep(1000);
-                disposal_settle(world->disposal);
+                disposal_hurry(world->disposal);
+                run_round(world);
         }
+}
+
+/* On leaving there is nothing but the disposal. */
+static uint64_t on_last_round(void *userdata) {
+        struct world *world = userdata;
+
+        (void) disposal_work(world->disposal);
+        return 0;
 }
 
 static void stop(struct world *world) {
@@ -603,6 +611,7 @@ static void stop(struct world *world) {
         check(world);
 
         /* As on leaving: service.c. */
+        loop_on_round(server->loop, on_last_round, world);
         agents_free(world->set);
         while (cache_let_one_go(server->cache, DEPARTURE_FLUSHED))
                 ;
