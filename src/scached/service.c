@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/printable.h"
+#include "cache/accounts.h"
 #include "custody/descriptor.h"
 #include "custody/disposal.h"
 #include "daemon/limits.h"
@@ -31,8 +32,9 @@
 /* The number of entries that expire before agents get a turn. */
 #define EXPIRE_BATCH 256
 
-/* How long agents may take to finish their exchanges when the daemon exits. */
-#define LEAVING_TIME_US (UINT64_C(500) * USEC_PER_MSEC)
+/* How long agents may take to finish their exchanges when the daemon exits. All others wait as long, so this is less than the rest
+ * of a restart takes. */
+#define LEAVING_TIME_US (UINT64_C(50) * USEC_PER_MSEC)
 
 /* The largest answer: two properties, or a page of a list. Parked connections may have come in requests that were larger than
  * request_size_limit is now. */
@@ -59,7 +61,7 @@ struct service {
         uint64_t idle_since_us;  /* 0 while there is something to stay for */
         uint64_t reported_at_us; /* when the last interval of the statistics ended */
         time_t limit_told_for;   /* the start of that interval of the statistics */
-        uint64_t bindings_let_go;
+        uint64_t n_let_go;       /* entries that were evicted at a limit so far */
         bool expiry_is_behind;
         bool is_leaving;
         bool is_last; /* no process follows that takes the parked connections */
@@ -85,14 +87,17 @@ int service_load_settings(
 }
 
 static struct limits current_limits(const struct settings *settings) {
-        return limits_share(limits_raise(), settings->connection_limit, settings->agent_limit);
+        return limits_share(limits_descriptors(), settings->connection_limit, settings->agent_limit);
 }
 
+/* Is there nothing to stay for? What agents that are gone have not read counts against our limits, and the next process would not
+ * know of it. */
 static bool is_idle(const struct service *service) {
         const struct cache_counts *counts = cache_counts(service->server.cache);
 
         return service->server.statistics.agents == 0 && counts->connections == 0 && counts->lent == 0 &&
-                counts->bindings == 0 && custody_leaving(service->server.custody) == 0;
+                counts->bindings == 0 && custody_leaving(service->server.custody) == 0 &&
+                cache_accounts(service->server.cache)->total[ACCOUNT_IN_FLIGHT] == 0;
 }
 
 /* Accept no new agents: they wait in the service manager's socket for the next process. Let the connected ones finish their
@@ -107,6 +112,7 @@ _cold_ static void leave(struct service *service, const char *why) {
         service->is_leaving = true;
         service->listeners = listeners_free(service->listeners);
         arrivals_hurry(service->arrivals);
+        agents_leave(service->agents);
         loop_timer_set(&service->leaving_timer, usec_add(clock_now(CLOCK_BOOTTIME), LEAVING_TIME_US));
 }
 
@@ -169,18 +175,20 @@ static void expire(struct service *service) {
 static void on_expiry_timer(_unused_ void *userdata) {
 }
 
-/* Log once in each interval of the statistics that a limit was reached; the statistics say how often. */
+/* Log once in each interval of the statistics that a limit of the cache was reached; the statistics say how often. */
 static void note_limits(struct service *service) {
         const struct statistics *statistics = &service->server.statistics;
         const struct cache_counts *counts = cache_counts(service->server.cache);
+        uint64_t n_let_go = counts->connections_let_go + counts->bindings_let_go;
 
-        if (service->limit_told_for == statistics->interval_start ||
-                (statistics->total.connections_evicted == statistics->reported.connections_evicted &&
-                        counts->bindings_let_go == service->bindings_let_go))
+        if (n_let_go == service->n_let_go)
+                return;
+
+        service->n_let_go = n_let_go;
+        if (service->limit_told_for == statistics->interval_start)
                 return;
 
         service->limit_told_for = statistics->interval_start;
-        service->bindings_let_go = counts->bindings_let_go;
         journal_say(service->server.journal, LIMIT_REACHED, NULL,
                 "Cache limit reached (%" PRIu64 " connection%s, %" PRIu64 " binding%s, %" PRIu64
                 " bytes): evicting the entries of user %u that expire first.",
@@ -207,7 +215,8 @@ static uint64_t on_round(void *userdata) {
         is_behind = custody_let_go(service->server.custody) || service->expiry_is_behind || is_behind;
         note_limits(service);
         if (service->is_leaving) {
-                if (agents_dismiss(service->agents) == 0) {
+                wait_us = MIN(wait_us, agents_dismiss(service->agents));
+                if (service->server.statistics.agents == 0) {
                         (void) sd_event_exit(service->event, EX_OK);
                         loop_touch(service->server.loop);
                 }
@@ -431,6 +440,7 @@ static void part_with_everything(struct service *service) {
         /* Report first: the next process counts on from there. Without a next process, the last report follows below. */
         if (!service->is_last) {
                 statistics_report(&server->statistics, server->journal, time(NULL));
+                limits_raise_for_handover();
                 handover_save(&handover);
         }
 
