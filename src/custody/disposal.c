@@ -27,7 +27,7 @@
 #define STUCK_US (UINT64_C(10) * USEC_PER_SEC)
 
 /* At the end, a batch that takes longer than this is left behind. */
-#define PATIENCE_US (UINT64_C(250) * USEC_PER_MSEC)
+#define PATIENCE_US (UINT64_C(50) * USEC_PER_MSEC)
 
 #define BOUND_MIN UINT64_C(64)
 
@@ -297,33 +297,49 @@ void disposal_work(struct disposal *disposal) {
         disposal->lacks_worker = queue != NULL;
 }
 
-/* Until when the last of what is with workers has to be waited for, 0 if nothing is. */
-static uint64_t patience_ends(const struct disposal *disposal) {
+/* Until when batches of a queue, or of all (NULL), have to be waited for, 0 if there are none. */
+static uint64_t patience_ends(const struct disposal *disposal, const struct queue *queue) {
         uint64_t since_us = 0;
 
-        for (unsigned i = 0; i < DISPOSAL_WORKERS_MAX; i++)
-                if (disposal->batches[i].queue)
-                        since_us = MAX(since_us, disposal->batches[i].since_us);
+        for (unsigned i = 0; i < DISPOSAL_WORKERS_MAX; i++) {
+                const struct batch *batch = &disposal->batches[i];
+
+                if (batch->queue && (!queue || batch->queue == queue))
+                        since_us = MAX(since_us, batch->since_us);
+        }
         return since_us > 0 ? usec_add(since_us, PATIENCE_US) : 0;
 }
 
-void disposal_settle(struct disposal *disposal) {
+/* Wait for the end of a batch until patience with a queue, or with all (NULL), ends. Returns false then. */
+static bool wait_for_end(struct disposal *disposal, const struct queue *queue) {
         struct pollfd ended = { disposal->ended_fd, POLLIN, 0 };
+        uint64_t now_us = clock_now(CLOCK_BOOTTIME), end_us = patience_ends(disposal, queue);
 
-        for (;;) {
-                uint64_t end_us, now_us;
+        /* What has ended meanwhile is noticed even where patience has ended, too. */
+        if (poll(&ended, 1, end_us > now_us ? (int) ((end_us - now_us) / USEC_PER_MSEC) + 1 : 0) <= 0)
+                return false;
 
-                disposal->is_urgent = true;
-                disposal_work(disposal);
-                if (disposal->n_waiting == 0)
-                        return;
+        on_ready(disposal, NULL, 0);
+        return true;
+}
 
-                now_us = clock_now(CLOCK_BOOTTIME);
-                end_us = patience_ends(disposal);
-                if (end_us <= now_us || poll(&ended, 1, (int) ((end_us - now_us) / USEC_PER_MSEC) + 1) <= 0)
-                        return;
-                on_ready(disposal, NULL, 0);
-        }
+static void start_all(struct disposal *disposal) {
+        disposal->is_urgent = true;
+        disposal_work(disposal);
+}
+
+void disposal_settle(struct disposal *disposal) {
+        do
+                start_all(disposal);
+        while (disposal->n_waiting > 0 && wait_for_end(disposal, NULL));
+}
+
+void disposal_settle_of(struct disposal *disposal, uid_t uid, enum disposal_origin origin) {
+        const struct queue *queue;
+
+        do
+                start_all(disposal);
+        while ((queue = queues_find(&disposal->queues, uid, origin)) && wait_for_end(disposal, queue));
 }
 
 size_t disposal_waiting(const struct disposal *disposal) {

@@ -58,6 +58,9 @@ void disposal_work(struct disposal *disposal);
 /* Do what does not take too long, and return when only what does is left. For the end: it waits. */
 void disposal_settle(struct disposal *disposal);
 
+/* The same for what is in one queue only: whatever others have passed delays nothing. */
+void disposal_settle_of(struct disposal *disposal, uid_t uid, enum disposal_origin origin);
+
 /* The number of descriptors that wait to be closed. */
 size_t disposal_waiting(const struct disposal *disposal);
 

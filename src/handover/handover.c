@@ -213,7 +213,7 @@ static int store_parcels(struct notify *notify, const struct parcel parcels[], s
 static void close_parcels(struct disposal *disposal, struct parcel parcels[], size_t n) {
         for (size_t i = 0; i < n; i++)
                 disposal_close(disposal, 0, DISPOSAL_SOCKET, steal_fd(&parcels[i].fd));
-        disposal_settle(disposal);
+        disposal_settle_of(disposal, 0, DISPOSAL_SOCKET);
 }
 
 static void close_parcel(void *userdata, int fd) {

@@ -202,7 +202,8 @@ static void start(struct world *world, uint8_t setup) {
         CHECK(cache_new(&server->cache, &key, &limits) == 0);
         server->descriptors = descriptors_new();
         CHECK(server->descriptors);
-        CHECK(disposal_new(&world->disposal, server->loop, server->journal, setup & SETUP_WORKERS ? 2 : 0) == 0);
+        CHECK(disposal_new(&world->disposal, server->loop, server->journal, setup & SETUP_WORKERS ? 2 : 0) ==
+                0);
         CHECK(custody_new(&server->custody, server->loop, server->cache, &server->statistics,
                       world->disposal, 2) == 0);
         CHECK(agents_new(&world->set, server, world->disposal) == 0);
