@@ -14,6 +14,7 @@
 #include "base/printable.h"
 #include "custody/descriptor.h"
 #include "handover/index.h"
+#include "handover/keeper.h"
 #include "handover/parcels.h"
 #include "handover/passed.h"
 #include "settings/settings.h"
@@ -250,6 +251,24 @@ static int store(const struct handover *handover, struct inventory *inventory, s
         return r < 0 ? r : notify_settle(handover->notify, BARRIER_US);
 }
 
+/* What is stored is out of our hands. Returns how many connections that are. */
+static size_t leave_behind(
+        const struct handover *handover, struct inventory *inventory, const struct parcel parcels[]) {
+        int line = -1;
+        size_t n = 0;
+
+        for (size_t i = 0; i < inventory->n_connections; i++)
+                if (inventory->places[i] != PARCEL_NONE) {
+                        line = parcels[inventory->places[i]].sender;
+                        inventory->connections[n++] = inventory->connections[i];
+                }
+
+        keeper_leave(handover->journal, line, inventory->connections, n);
+        for (size_t i = 0; i < n; i++)
+                custody_release(handover->custody, inventory->connections[i]);
+        return n;
+}
+
 /* Store what is in the inventory. RET_KEPT is how many connections are out of our hands after that. */
 static int save(const struct handover *handover, struct inventory *inventory, size_t *ret_kept) {
         struct parcel parcels[PARCELS_MAX];
@@ -266,17 +285,11 @@ static int save(const struct handover *handover, struct inventory *inventory, si
         r = store(handover, inventory, parcels, n_parcels);
         if (r < 0)
                 clear_store(handover->notify);
+        else
+                *ret_kept = leave_behind(handover, inventory, parcels);
         for (size_t i = 0; i < n_parcels; i++)
                 closep(&parcels[i].sender);
-        if (r < 0)
-                return r;
-
-        for (size_t i = 0; i < inventory->n_connections; i++)
-                if (inventory->places[i] != PARCEL_NONE) {
-                        custody_release(handover->custody, inventory->connections[i]);
-                        (*ret_kept)++;
-                }
-        return 0;
+        return r;
 }
 
 void handover_save(const struct handover *handover) {
@@ -486,6 +499,8 @@ void handover_take(const struct handover *handover, struct passed *passed) {
         statistics_note(handover->statistics, cache_counts(handover->cache));
         free(taking.records);
 
+        if (r >= 0)
+                keeper_dismiss(passed->parcel_fds, passed->n_parcels);
         if (r < 0)
                 journal_say(handover->journal, INDEX_REFUSED, NULL,
                         "Closed %zu connection%s kept over the restart: the index cannot be used (%s).",

@@ -61,6 +61,32 @@ def test_sockets_and_service_move_together(host, commands):
     assert keeper.ask() == {"found": KEPT, "told_goodbye": 0, "lost": []}
 
 
+DROP_IN = "/etc/systemd/system/scached.service.d/broken.conf"
+
+
+@pytest.mark.parametrize("drop_in, commands", [
+    ("ExecStartPre=/bin/sleep 60", "systemctl --no-block restart scached.service; "
+     "until systemctl show -P SubState scached.service | grep -q start-pre; do :; done; systemctl stop scached.service"),
+    ("ExecStart=\nExecStart=/nonexistent", "systemctl restart scached.service"),
+    ("ExecStart=\nExecStart=/bin/sleep 60", "systemctl --no-block restart scached.service; "
+     "until systemctl show -P SubState scached.service | grep -qx start; do :; done; systemctl stop scached.service"),
+    ("", "systemctl kill scached.service"),
+], ids=["stop before a start", "start that fails", "stop of a start", "kill"])
+def test_nobody_takes_over(host, drop_in, commands):
+    """The service manager closes what it has kept. The peers are told, and so is the journal."""
+    keeper = Worker(host, "keep", "/run/scached/scached.sock", str(KEPT))
+    keeper.hear()
+    host.write(DROP_IN, f"[Service]\n{drop_in}\n")
+    host.systemctl("daemon-reload")
+    host.run(commands, check=False)
+    host.journal_wait(f"^Nobody took over {KEPT} kept connections: each was closed after its farewell", unit=SERVICE)
+    host.run(["rm", DROP_IN])
+    host.systemctl("daemon-reload")
+    host.systemctl("start", SERVICE)
+    assert keeper.ask() == {"found": 0, "told_goodbye": KEPT, "lost": []}
+    assert not [entry["MESSAGE"] for entry in host.journal() if "eft-over process" in entry["MESSAGE"]]
+
+
 def test_start_after_a_stop_of_all(host):
     host.run(["scachectl", "status"])
     host.run("systemctl stop 'scached*'; systemctl start scached.service")
@@ -80,7 +106,6 @@ def test_masked_and_unmasked(host):
 
 
 # What keeps the service from starting: a file, its text, and what takes it away.
-DROP_IN = "/etc/systemd/system/scached.service.d/broken.conf"
 CAUSES = {
     "condition": (DROP_IN, "[Unit]\nConditionPathExists=/nonexistent\n"),
     "requirement": (DROP_IN, "[Unit]\nRequires=broken.service\nAfter=broken.service\n"),
@@ -115,11 +140,30 @@ def test_service_that_cannot_start(host, cause):
         assert result(host, unit)[0] == "active"
 
 
-def test_stop_ends_the_attempts(host):
+def close_control_socket(host) -> None:
+    """The service cannot start, and somebody has asked it."""
     host.write(*CAUSES["user"])
     host.systemctl("daemon-reload")
     host.run("scachectl status", check=False)
     host.wait(lambda: result(host, "scached-control.socket")[0] == "failed", 20)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_reset_of_a_failure_is_no_end(host, reset):
+    close_control_socket(host)
+    if reset:
+        host.systemctl("reset-failed", "scached*")
+    host.run(["rm", CAUSES["user"][0]])
+    host.systemctl("daemon-reload")
+    host.wait(lambda: result(host, "scached-control.socket")[0] == "active", 2 * PAUSE + OUTAGE_MAX)
+    host.run(["scachectl", "status"])
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_stop_ends_the_attempts(host, reset):
+    close_control_socket(host)
+    if reset:
+        host.systemctl("reset-failed", "scached*")
     host.systemctl("stop", "scached-control.socket")
     host.wait(lambda: result(host, "scached-reopen@scached-control.service")[0] == "inactive", 5)
 
