@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -470,6 +471,19 @@ static int open_index(struct taking *taking, struct slice bytes, struct index *r
         return r < 0 ? r : make_records(taking, ret);
 }
 
+static void say_taken(const struct taking *taking, size_t n_bindings, size_t n_lost, int error) {
+        /* Some had to give way to others at once: limits have become lower. */
+        size_t n_parked = (size_t) cache_counts(taking->handover->cache)->connections;
+        char evicted[sizeof(", evicted 18446744073709551615")] = "";
+
+        if (n_parked < taking->n_taken)
+                (void) snprintf(evicted, sizeof(evicted), ", evicted %zu", taking->n_taken - n_parked);
+        journal_say(taking->handover->journal, TAKEN_OVER, NULL,
+                "Restored %zu connection%s and %zu binding%s%s, lost %zu%s%s.", n_parked, plural(n_parked),
+                n_bindings, plural(n_bindings), evicted, n_lost, error < 0 ? ": " : "",
+                error < 0 ? strerror(-error) : "");
+}
+
 void handover_take(const struct handover *handover, struct passed *passed) {
         _cleanup_(unmap_index) struct slice bytes = {};
         struct index index = {};
@@ -506,8 +520,5 @@ void handover_take(const struct handover *handover, struct passed *passed) {
                         "Closed %zu connection%s kept over the restart: the index cannot be used (%s).",
                         n_lost, plural(n_lost), refusal(r));
         else
-                journal_say(handover->journal, TAKEN_OVER, NULL,
-                        "Restored %zu connection%s and %zu binding%s, lost %zu%s%s.", taking.n_taken,
-                        plural(taking.n_taken), n_bindings, plural(n_bindings), n_lost, q < 0 ? ": " : "",
-                        q < 0 ? strerror(-q) : "");
+                say_taken(&taking, n_bindings, n_lost, q);
 }

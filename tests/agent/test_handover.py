@@ -17,6 +17,7 @@ import time
 
 import pytest
 
+from books import Books
 from connection import Connection, identity, wait_until
 from launch import SOCKETS, Stored
 from protocol import FAIL, OK, Agent, ProtocolError
@@ -322,10 +323,13 @@ def test_as_much_as_there_is_room_for(manager, room, kept):
     agent = daemon.agent()
     connections = [agent.park("endpoint") for _ in range(3)]
     daemon.stop()
+    said = Books(line.text for line in daemon.lines())
     if kept:
         assert all(is_silent(connection) for connection in connections)
+        assert said == {"kept": 3}
     else:
         assert [connection.wait_let_go() for connection in connections] == 3 * [b"QUIT\r\n"]
+        assert said == {"not kept": 3}
 
 
 @changes_the_store
@@ -430,6 +434,7 @@ def test_fewer_may_be_parked_next_time(manager, start):
     agent = daemon.agent()
     connections = [agent.park("endpoint", str(i)) for i in range(200)]
     daemon = restart(daemon, manager, connection_cache_size_limit=10)
+    daemon.wait_line("Restored 10 connections and 0 bindings, evicted 190, lost 0.")
     for connection in connections[:190]:
         assert connection.wait_let_go() == b"QUIT\r\n"
     agent = daemon.agent()
@@ -446,12 +451,14 @@ def test_fewer_descriptors_next_time(manager, start):
     daemon.stop()
     daemon = manager.start({"connection_cache_ttl_limit": "1h"},
                            rlimits={resource.RLIMIT_NOFILE: 256})
+    said = Books(line.text for line in daemon.lines())
     agent = daemon.agent()
     kept = 0
     while (found := agent.find_endp("endpoint")).status == OK:
         found.close()
         kept += 1
     assert 80 < kept < 256
+    assert said == {"restored": kept, "evicted": 600 - kept}
     for connection in connections[:600 - kept]:
         assert connection.wait_let_go() == b"QUIT\r\n", "lost, rather than let go"
 

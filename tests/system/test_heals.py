@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from books import Books
 from sequences import Worker
 
 SERVICE = "scached.service"
@@ -37,6 +38,10 @@ def at(entry: dict) -> float:
     return int(entry["__MONOTONIC_TIMESTAMP"]) / 1e6
 
 
+def books(machine) -> Books:
+    return Books(entry["MESSAGE"] for entry in machine.journal(SYSLOG_IDENTIFIER="scached"))
+
+
 def result(machine, unit: str) -> tuple[str, str]:
     shown = machine.show(unit, "ActiveState", "Result")
     return shown["ActiveState"], shown["Result"]
@@ -59,6 +64,7 @@ def test_sockets_and_service_move_together(host, commands):
     host.run(commands)
     wait_answers(asker, time.monotonic())
     assert keeper.ask() == {"found": KEPT, "told_goodbye": 0, "lost": []}
+    books(host).check(told=0)
 
 
 DROP_IN = "/etc/systemd/system/scached.service.d/broken.conf"
@@ -84,6 +90,7 @@ def test_nobody_takes_over(host, drop_in, commands):
     host.systemctl("daemon-reload")
     host.systemctl("start", SERVICE)
     assert keeper.ask() == {"found": 0, "told_goodbye": KEPT, "lost": []}
+    books(host).check(told=KEPT)
     assert not [entry["MESSAGE"] for entry in host.journal() if "eft-over process" in entry["MESSAGE"]]
 
 
