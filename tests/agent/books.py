@@ -32,9 +32,12 @@ class Books(Counter):
                 if (found := re.match(pattern, message)) and int(found[1]) > 0:
                     self[what] += int(found[1])
 
+    def told(self) -> int:
+        return sum(self[what] for what in TOLD)
+
     def check(self, told: int, lost: int = 0) -> None:
         """So many peers were told goodbye, so many were cut off without it."""
-        assert sum(self[what] for what in TOLD) == told, self
+        assert self.told() == told, self
         assert lost == 0 or self["lost"] + self["closed"] >= lost, self
         self.check_balance()
 
