@@ -336,7 +336,7 @@ class Host:
             self.check_quiet()
             self.check_lines(commands)
 
-        self.restore(meant.deaf, meant.stuck)
+        self.restore(meant.deaf | meant.moved, meant.stuck)
         kept = keeper.ask()
         try:
             self.books().check(told=kept["told_goodbye"])
