@@ -119,6 +119,7 @@ class Meant:
         self.deaf: set[str] = set()   # masked while open: systemd forgets what it listened on, until a restart
         self.stuck: set[str] = set()  # stopped while masked: it leaves behind what it no longer knows of
         self.moved: set[str] = set()  # to where nobody asks
+        self.disabled: set[str] = set()   # by a reenable that found it masked
         self.may_part = False   # with what is parked, saying goodbye
         self.may_lose = False   # it, saying nothing
         self.spans: list[tuple[str, float, float]] = []   # when which was open
@@ -154,7 +155,10 @@ class Meant:
             self.moved.difference_update(units)
         elif command.verb == "isolate":
             self.stuck.update(self.masked.intersection(SOCKETS))
+            self._close(self.disabled)
             self.may_part = True   # nobody has enabled the service
+        elif command.verb == "reenable --now" and self.masked.intersection(units):
+            self.disabled.update(sockets)
         elif command.verb.startswith("kill"):
             self.may_part |= SERVICE in units
             self.may_lose |= SERVICE in units and "KILL" in command.verb
@@ -175,7 +179,7 @@ class Meant:
             for service in set(SERVICES.values()).intersection(units) - self.masked:
                 its = {socket for socket in SOCKETS if SERVICES[socket] == service}
                 if command.verb != "reload-or-restart":
-                    opened |= its
+                    opened |= its - self.disabled
                 if command.verb == "restart":
                     self.stuck -= its - self.masked
             for unit in opened - self.masked - self.deaf - self.stuck - self.moved:
@@ -295,7 +299,7 @@ class Host:
     def restore(self, deaf: set[str] = frozenset(), stuck: set[str] = frozenset()) -> None:
         """Sockets that were closed on purpose are opened, and so on, as scached(8) says."""
         self.machine.run("systemctl unmask " + " ".join(UNITS) + " && rm -rf /etc/systemd/system/scached*.d && "
-                         "systemctl daemon-reload")
+                         "systemctl daemon-reload && systemctl --quiet enable " + " ".join(SOCKETS))
         if stuck:
             self.machine.systemctl("restart", SERVICE, SECOND)
         result = self.machine.systemctl("start", *SOCKETS, check=False)
