@@ -14,8 +14,8 @@
 #include "base/clock.h"
 #include "base/printable.h"
 #include "custody/descriptor.h"
+#include "handover/goodbye.h"
 #include "handover/index.h"
-#include "handover/keeper.h"
 #include "handover/parcels.h"
 #include "handover/passed.h"
 #include "settings/settings.h"
@@ -264,7 +264,7 @@ static size_t leave_behind(
                         inventory->connections[n++] = inventory->connections[i];
                 }
 
-        keeper_leave(handover->journal, line, inventory->connections, n);
+        goodbye_leave(handover->journal, line, inventory->connections, n);
         for (size_t i = 0; i < n; i++)
                 custody_release(handover->custody, inventory->connections[i]);
         return n;
@@ -514,7 +514,7 @@ void handover_take(const struct handover *handover, struct passed *passed) {
         free(taking.records);
 
         if (r >= 0)
-                keeper_dismiss(passed->parcel_fds, passed->n_parcels);
+                goodbye_cancel(passed->parcel_fds, passed->n_parcels);
         if (r < 0)
                 journal_say(handover->journal, INDEX_REFUSED, NULL,
                         "Closed %zu connection%s kept over the restart: the index cannot be used (%s).",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "handover/keeper.h"
+#include "handover/goodbye.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -14,7 +14,7 @@
 #include "custody/worker.h"
 
 /* systemd does not mention processes in brackets that are left behind: they are helpers. */
-#define KEEPER_NAME "(sc-keep)"
+#define PROCESS_NAME "(sc-part)"
 
 /* The close of a socket with SO_LINGER waits until a signal comes. While ours are closed, one comes this often. */
 #define LINGER_USEC 1000
@@ -72,9 +72,9 @@ static void part(struct connection *const connections[], size_t n) {
 }
 
 /* The signals that end the daemon stay blocked: whoever sends them to all its processes wants a goodbye, too. */
-static _Noreturn void keep(
+static _Noreturn void stay(
         struct journal *journal, int line, struct connection *const connections[], size_t n) {
-        (void) prctl(PR_SET_NAME, KEEPER_NAME);
+        (void) prctl(PR_SET_NAME, PROCESS_NAME);
         if (listen_to(line)) {
                 let_nothing_linger();
                 for (size_t i = 0; i < n; i++)
@@ -89,12 +89,12 @@ static _Noreturn void keep(
         _exit(0);
 }
 
-void keeper_leave(struct journal *journal, int line, struct connection *const connections[], size_t n) {
+void goodbye_leave(struct journal *journal, int line, struct connection *const connections[], size_t n) {
         if (n > 0 && fork() == 0)
-                keep(journal, line, connections, n);
+                stay(journal, line, connections, n);
 }
 
-void keeper_dismiss(const int parcels[], size_t n) {
+void goodbye_cancel(const int parcels[], size_t n) {
         for (size_t i = 0; i < n; i++)
                 (void) send(parcels[i], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
