@@ -6,8 +6,9 @@
 
 Each sequence begins with all sockets open. It may do to units whatever systemctl can, in any order and at any pace. During
 and after it, no socket that is meant to be open may be without an answer for longer than OUTAGE_MAX seconds; afterwards
-the journal is quiet; and of what is parked, everything is found again or was told goodbye. Which sequences there are
-depends on the seed alone. One that fails is made as short as it can be, with a new machine for each try.
+the journal is quiet; and of what is parked, everything is found again or was told goodbye, as many as the journal says.
+Which sequences there are depends on the seed alone. One that fails is made as short as it can be, with a new machine for
+each try.
 `make check` runs a few of them: test_sequences.py.
 """
 
