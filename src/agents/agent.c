@@ -109,11 +109,14 @@ size_t agent_memory(const struct agent *agent) {
         return size > MEMORY_FREE ? size : 0;
 }
 
-bool agent_is_at_rest(const struct agent *agent) {
+bool agent_has_unread(const struct agent *agent) {
         int unread;
 
-        return agent->is_served && !agent_is_busy(agent) && !agent->handed &&
-                ioctl(agent->fd, FIONREAD, &unread) == 0 && unread == 0;
+        return ioctl(agent->fd, FIONREAD, &unread) < 0 || unread > 0;
+}
+
+bool agent_is_at_rest(const struct agent *agent) {
+        return agent->is_served && !agent_is_busy(agent) && !agent->handed && !agent_has_unread(agent);
 }
 
 void agent_check_handed(struct agent *agent) {

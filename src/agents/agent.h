@@ -94,7 +94,8 @@ struct agent {
         bool is_held;
         uint32_t events;
         uint64_t busy_since_us;
-        size_t memory; /* of its buffers, as it is on the account of its user */
+        uint64_t wait_until_us; /* for its next word, when the daemon exits */
+        size_t memory;          /* of its buffers, as it is on the account of its user */
         TAILQ_ENTRY(agent) siblings;
         TAILQ_ENTRY(agent) by_activity; /* of its user, and so is: */
         TAILQ_ENTRY(agent) by_memory;
@@ -136,6 +137,9 @@ static inline bool agent_is_busy(const struct agent *agent) {
 
 /* Return the memory that its buffers take beyond what every agent may have, in bytes. */
 size_t agent_memory(const struct agent *agent);
+
+/* Return whether it has sent something that was not read yet. */
+bool agent_has_unread(const struct agent *agent);
 
 /* Return whether it can be disconnected without harm: it has been served, and nothing is on its way to or from it. */
 bool agent_is_at_rest(const struct agent *agent);

@@ -22,6 +22,13 @@
  * keep us busy. */
 #define HANDING_CHECKS 64
 
+/* When the daemon exits, an agent in mid-exchange has this much time for its next word. An honest one needs far less. All others wait
+ * for the next process meanwhile, and an agent that is disconnected asks that process again. */
+#define SILENCE_US (UINT64_C(20) * USEC_PER_MSEC)
+
+/* How often to check meanwhile whether agents have read what was sent to them. */
+#define LEAVING_CHECK_US (UINT64_C(2) * USEC_PER_MSEC)
+
 struct agents {
         struct server *server;
         struct agent_context context;
@@ -36,6 +43,7 @@ struct agents {
         struct loop_timer busy_timer;
         struct loop_timer handing_timer;
         uint64_t handing_check_us;
+        bool is_leaving;
 };
 
 /* Charge SIZE bytes of buffers to the user of an agent, instead of its former size. */
@@ -360,16 +368,48 @@ struct agents *agents_free(struct agents *agents) {
         return NULL;
 }
 
+static void note_word(struct agents *agents, struct agent *agent) {
+        agent->wait_until_us = usec_add(loop_now(agents->server->loop), SILENCE_US);
+}
+
+static void on_ready_leaving(void *userdata, void *object, uint32_t events) {
+        note_word(userdata, object);
+        on_ready(userdata, object, events);
+}
+
+void agents_leave(struct agents *agents) {
+        struct agent *agent;
+
+        agents->is_leaving = true;
+        TAILQ_FOREACH (agent, &agents->all, siblings)
+                note_word(agents, agent);
+        loop_on_ready(agents->server->loop, LOOP_AGENT, on_ready_leaving, agents);
+}
+
+/* Is an agent to be waited for? It has time left, or has sent what was not read yet; the latter does not count if it does not read
+ * its answers, or if too many of its descriptors wait to be closed. */
+static bool is_going_on(struct agents *agents, const struct agent *agent) {
+        return agent->wait_until_us > loop_now(agents->server->loop) || agent->is_queued ||
+                (agent->events & EPOLLIN && agent_has_unread(agent));
+}
+
 uint64_t agents_dismiss(struct agents *agents) {
+        uint64_t now_us = loop_now(agents->server->loop), wait_us = USEC_INFINITY;
         struct agent *agent, *next;
 
         for (agent = TAILQ_FIRST(&agents->all); agent; agent = next) {
                 next = TAILQ_NEXT(agent, siblings);
-                if (agent_is_at_rest(agent))
+                agent_check_handed(agent);
+                note_handing(agents, agent);
+                if (agent_is_at_rest(agent) || !is_going_on(agents, agent))
                         drop(agents, agent);
+                else if (agent->handed)
+                        wait_us = MIN(wait_us, LEAVING_CHECK_US);
+                else if (agent->wait_until_us > now_us)
+                        wait_us = MIN(wait_us, agent->wait_until_us - now_us);
         }
 
-        return agents->server->statistics.agents;
+        return wait_us;
 }
 
 /* Make room for one more agent of USER: at the limit, disconnect the agent that has been idle longest, of the user who then
@@ -402,6 +442,8 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect, struct epoch
         make_room(agents, agent->user);
 
         agent->epoch = epoch;
+        if (agents->is_leaving)
+                note_word(agents, agent);
         /* First send the rest of the greeting. */
         agent->events = wire_buffer_fill(&agent->output) > 0 ? EPOLLOUT : EPOLLIN;
         r = loop_add(server->loop, agent->fd, LOOP_AGENT, agent, agent->events);

@@ -26,7 +26,11 @@ int agents_add(struct agents *agents, int fd, enum dialect dialect, struct epoch
 /* Give each waiting agent a turn. Returns the longest time to wait for the next turn, in µs, as loop_round_fn(). */
 uint64_t agents_take_turns(struct agents *agents);
 
-/* Disconnect all agents that are at rest. Returns the number of agents that are left. */
+/* The daemon exits: call agents_dismiss() in each round from now on. */
+void agents_leave(struct agents *agents);
+
+/* Disconnect all agents that are at rest, and those in mid-exchange that have been silent for some milliseconds. Returns the longest
+ * time until the next call, in µs, as loop_round_fn(). */
 uint64_t agents_dismiss(struct agents *agents);
 
 /* 0 is no limit. */

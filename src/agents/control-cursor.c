@@ -7,13 +7,14 @@
 
 #include "base/cleanup.h"
 
-/* Five numbers in hexadecimal, a dot between them. */
+/* Seven numbers in hexadecimal, a dot between them. */
 
 void control_cursor_format(const struct control_cursor *cursor, char text[CONTROL_CURSOR_TEXT_MAX]) {
         const struct cache_cursor *at = &cursor->at;
 
-        (void) snprintf(text, CONTROL_CURSOR_TEXT_MAX, "%" PRIx64 ".%" PRIx64 ".%" PRIx64 ".%x.%" PRIx64,
-                at->bucket, at->hash, at->id, (unsigned) at->within, cursor->after_id);
+        (void) snprintf(text, CONTROL_CURSOR_TEXT_MAX,
+                "%" PRIx64 ".%" PRIx64 ".%" PRIx64 ".%x.%" PRIx64 ".%" PRIx64 ".%" PRIx64, at->bucket,
+                at->hash, at->visited, (unsigned) at->within, cursor->after_id, at->id, at->cookie);
 }
 
 /* Read one number and the dot or the end behind it. */
@@ -45,7 +46,7 @@ static int read_number(const char **p, const char *end, uint64_t *ret) {
 
 int control_cursor_parse(struct slice text, struct control_cursor *ret) {
         const char *p = text.data, *end = text.data + text.size;
-        uint64_t numbers[5];
+        uint64_t numbers[7];
 
         for (size_t i = 0; i < ELEMENTSOF(numbers); i++)
                 if (read_number(&p, end, &numbers[i]) < 0)
@@ -56,8 +57,10 @@ int control_cursor_parse(struct slice text, struct control_cursor *ret) {
         *ret = (struct control_cursor){
                 .at = { .bucket = numbers[0],
                         .hash = numbers[1],
-                        .id = numbers[2],
-                        .within = numbers[3] > 0 },
+                        .visited = numbers[2],
+                        .within = numbers[3] > 0,
+                        .id = numbers[5],
+                        .cookie = numbers[6] },
                 .after_id = numbers[4],
         };
         return 0;

@@ -10,7 +10,7 @@ struct control_cursor {
         uint64_t after_id; /* of the last binding taken from the current bucket, 0 for none */
 };
 
-#define CONTROL_CURSOR_TEXT_MAX 80
+#define CONTROL_CURSOR_TEXT_MAX 128
 
 /* Write a cursor as text to TEXT. */
 void control_cursor_format(const struct control_cursor *cursor, char text[CONTROL_CURSOR_TEXT_MAX]);

@@ -39,6 +39,7 @@ struct page {
         bool skips;                    /* until the binding `cursor.after_id` has come by */
         struct control_cursor *cursor; /* where the walk is */
         struct control_cursor next;    /* where the next page begins, if this one is full */
+        const struct connection *rest; /* the last one that was come by, and stays */
         size_t n_visits;               /* to bindings */
         struct connection *chosen[FLUSH_MAX];
 };
@@ -140,6 +141,8 @@ static int put_binding(struct page *page, const struct binding *binding) {
 static void close_page(struct page *page) {
         page->is_full = true;
         page->next = *page->cursor;
+        if (page->rest)
+                cache_cursor_rest(page->server->cache, &page->next.at, page->rest);
 }
 
 /* An entry was put to a page whose bytes ended at BEFORE, with result R. Returns whether it stays. */
@@ -163,13 +166,16 @@ static void on_connection(void *userdata, struct connection *connection) {
         struct page *page = userdata;
         size_t before = wire_buffer_fill(&page->server->scratch);
 
-        if (page->is_full || !is_wanted(page->query, connection->uid, label_text(connection->endpoint)))
+        if (page->is_full)
                 return;
 
-        if (page->n_entries >= PAGE_ENTRIES_MAX)
-                close_page(page);
-        else
-                (void) keep_entry(page, before, put_connection(page, connection));
+        if (is_wanted(page->query, connection->uid, label_text(connection->endpoint))) {
+                if (page->n_entries >= PAGE_ENTRIES_MAX)
+                        close_page(page);
+                else
+                        (void) keep_entry(page, before, put_connection(page, connection));
+        }
+        page->rest = connection;
 }
 
 static void on_binding(void *userdata, struct binding *binding) {
@@ -265,10 +271,12 @@ int control_list(struct server *server, const struct wire_list *list, const uid_
 static void on_flushed(void *userdata, struct connection *connection) {
         struct page *page = userdata;
 
-        if (page->is_full || !is_wanted(page->query, connection->uid, label_text(connection->endpoint)))
+        if (page->is_full)
                 return;
 
-        if (page->n_entries >= FLUSH_MAX)
+        if (!is_wanted(page->query, connection->uid, label_text(connection->endpoint)))
+                page->rest = connection;
+        else if (page->n_entries >= FLUSH_MAX)
                 close_page(page);
         else
                 page->chosen[page->n_entries++] = connection;
@@ -289,6 +297,13 @@ int control_flush(struct server *server, const struct wire_list *list, const uid
 
         cursor = query.cursor;
         is_more = cache_walk_connections(server->cache, &cursor.at, VISITS_MAX, on_flushed, &page);
+        /* Not behind one that is let go of: behind one that stays, or where this page began. */
+        if (page.rest)
+                cache_cursor_rest(server->cache, &cursor.at, page.rest);
+        else if (page.n_entries > 0) {
+                cursor.at.id = query.cursor.at.id;
+                cursor.at.cookie = query.cursor.at.cookie;
+        }
         for (size_t i = 0; i < page.n_entries; i++)
                 cache_let_go(server->cache, page.chosen[i], DEPARTURE_FLUSHED);
 

@@ -266,7 +266,7 @@ static int save(struct exchange *exchange, bool with_binding) {
                 break;
         }
 
-        r = descriptor_check(&server->descriptors, passing->fd, &details.cookie);
+        r = descriptor_check(server->descriptors, passing->fd, &details.cookie);
         if (r < 0)
                 return refuse(exchange, r == -EPROTOTYPE ? REFUSAL_NO_STREAM : REFUSAL_NO_SOCKET, "");
 

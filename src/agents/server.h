@@ -18,6 +18,6 @@ struct server {
         struct cache *cache;
         struct custody *custody;
         struct statistics statistics;
-        struct descriptors descriptors;
+        struct descriptors *descriptors;
         struct wire_buffer scratch; /* for building an answer */
 };

@@ -104,6 +104,12 @@ bool cache_let_one_go(struct cache *cache, enum departure why) {
         return true;
 }
 
+static void evict(struct cache *cache, struct connection *connection) {
+        cache->gave_way = connection->uid;
+        cache->counts.connections_let_go++;
+        cache_let_go(cache, connection, DEPARTURE_LIMIT);
+}
+
 /* Evict the connection that expires first, of one user or (NULL) of all. */
 static bool evict_connection(struct cache *cache, const struct account *account) {
         struct connection *connection = first_parked(cache, account, USEC_INFINITY);
@@ -111,8 +117,7 @@ static bool evict_connection(struct cache *cache, const struct account *account)
         if (!connection)
                 return false;
 
-        cache->gave_way = connection->uid;
-        cache_let_go(cache, connection, DEPARTURE_LIMIT);
+        evict(cache, connection);
         return true;
 }
 
@@ -124,8 +129,7 @@ static bool evict_entry(struct cache *cache, const struct account *account) {
                 first_parked(cache, account, binding ? binding->deadline.at_us : USEC_INFINITY);
 
         if (connection) {
-                cache->gave_way = connection->uid;
-                cache_let_go(cache, connection, DEPARTURE_LIMIT);
+                evict(cache, connection);
         } else if (binding) {
                 cache->gave_way = account_of_binding(binding)->uid;
                 binding_drop(cache, binding);
@@ -144,7 +148,7 @@ static bool has_entries(const struct account *account) {
  * share. Returns false if there is none: lent connections are soon returned or gone, and until then the limit is exceeded by
  * at most the share of USER. */
 static bool evict_one(struct cache *cache, enum account_kind kind, uint64_t limit, struct account *user,
-        uint64_t n, bool (*evict)(struct cache *cache, const struct account *account)) {
+        uint64_t n, bool (*evict_from)(struct cache *cache, const struct account *account)) {
         struct account *most = accounts_most(&cache->accounts, kind), *first = most, *second = user;
 
         if (!most)
@@ -153,12 +157,12 @@ static bool evict_one(struct cache *cache, enum account_kind kind, uint64_t limi
                 first = user;
                 second = account_held(most, kind) > account_held(user, kind) ? most : user;
         }
-        if (evict(cache, first))
+        if (evict_from(cache, first))
                 return true;
         if (!user || (first == most && !has_entries(most)))
-                return evict(cache, NULL);
+                return evict_from(cache, NULL);
         return second != first && !account_is_modest(&cache->accounts, second, kind, limit) &&
-                evict(cache, second);
+                evict_from(cache, second);
 }
 
 /* Evict connections until a user, or NULL for nobody, may have N more. */
@@ -247,8 +251,9 @@ static void make_room_at(struct cache *cache, struct label *destination) {
         TAILQ_FOREACH (binding, &destination->bindings, siblings)
                 if (binding->deadline.at_us < first->deadline.at_us)
                         first = binding;
-        binding_drop(cache, first);
+        cache->gave_way = account_of_binding(first)->uid;
         cache->counts.bindings_let_go++;
+        binding_drop(cache, first);
 }
 
 static int save_binding(

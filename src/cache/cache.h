@@ -89,12 +89,14 @@ uint64_t cache_next_deadline(const struct cache *cache);
 /* The position of a walk through the cache. All zero is the start. */
 struct cache_cursor {
         uint64_t bucket;
-        uint64_t hash; /* of the endpoint the walk is in */
-        uint64_t id;   /* of the last connection visited there */
+        uint64_t hash;    /* of the endpoint the walk is in */
+        uint64_t visited; /* id of the last connection visited there */
+        uint64_t id;      /* of the connection behind which the walk goes on, at once */
+        uint64_t cookie;  /* of its socket: it is found by that. 0: there is none */
         bool within;
 };
 
-/* Walk the cache in parts: each call visits about BUDGET entries and moves the cursor on. Returns false at the end of the
+/* Walk the cache in parts: each call looks at about BUDGET entries and moves the cursor on. Returns false at the end of the
  * walk. Entries that are in the cache during the whole walk are visited at least once, those of one endpoint or
  * destination in their order. FN must not change the cache. */
 typedef void (*cache_connection_fn)(void *userdata, struct connection *connection);
@@ -103,6 +105,10 @@ bool cache_walk_connections(const struct cache *cache, struct cache_cursor *curs
         cache_connection_fn fn, void *userdata);
 bool cache_walk_bindings(const struct cache *cache, struct cache_cursor *cursor, size_t budget,
         cache_binding_fn fn, void *userdata);
+
+/* Have the walk go on behind a parked connection that it has come by: one that stays, where others are to go. */
+void cache_cursor_rest(
+        const struct cache *cache, struct cache_cursor *cursor, const struct connection *connection);
 
 /* Free the record of a connection that is out of the cache. */
 struct connection *connection_free(struct connection *connection);

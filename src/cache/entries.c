@@ -76,6 +76,18 @@ static uint64_t socket_hash(const struct cache *cache, uint64_t cookie) {
         return hash ^ hash >> 32;
 }
 
+/* The way back: it inverts the factor modulo 2^64 by Newton's method, which doubles the right bits in each step, from 5. */
+uint64_t socket_cookie(const struct cache *cache, const struct connection *connection) {
+        uint64_t hash = connection->by_socket.hash, factor = cache->key.k1 | 1, inverse = 3 * factor ^ 2;
+
+        if (!connection->has_socket)
+                return 0;
+
+        for (unsigned bits = 5; bits < 64; bits *= 2)
+                inverse *= 2 - factor * inverse;
+        return (hash ^ hash >> 32) * inverse ^ cache->key.k0;
+}
+
 static bool socket_matches(_unused_ const struct table_entry *entry, _unused_ const void *key) {
         return true;
 }

@@ -43,6 +43,9 @@ struct binding *binding_find(const struct cache *cache, const struct label *dest
 /* Return the connection with this socket, NULL if there is none. */
 struct connection *socket_find(const struct cache *cache, uint64_t cookie);
 
+/* Return the number that identifies the socket of a connection, 0 if it does not have it for itself. */
+uint64_t socket_cookie(const struct cache *cache, const struct connection *connection);
+
 /* A connection does not have its socket for itself any more. */
 void socket_forget(struct cache *cache, struct connection *connection);
 

@@ -126,7 +126,9 @@ struct cache_counts {
         uint64_t endpoints; /* that have a connection */
         uint64_t destinations;
         uint64_t bytes;
-        uint64_t bindings_let_go; /* at a limit, since the start */
+        /* At a limit, since the start: */
+        uint64_t connections_let_go;
+        uint64_t bindings_let_go;
 };
 
 /* The contents of records. Slices are valid until the cache changes. */

@@ -3,11 +3,29 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262 /* as in glibc from 2.32 on */
 #endif
+
+/* As many as can be parked by default, or so. Memory is taken as they come. */
+#define KNOWN_MAX UINT64_C(65536)
+
+/* The place of a socket is its number modulo KNOWN_MAX; the entry is the quotient, and comes again after 2^48 sockets. */
+struct descriptors {
+        uint32_t known[KNOWN_MAX]; /* 0: none */
+};
+
+struct descriptors *descriptors_new(void) {
+        return calloc(1, sizeof(struct descriptors));
+}
+
+struct descriptors *descriptors_free(struct descriptors *descriptors) {
+        free(descriptors);
+        return NULL;
+}
 
 /* None of these options takes the lock of the socket, which whoever else holds it may keep. */
 
@@ -48,7 +66,7 @@ static int check_kind(int fd) {
 }
 
 int descriptor_check(struct descriptors *descriptors, int fd, uint64_t *ret) {
-        uint64_t *known;
+        uint32_t *known, mark;
         int r;
 
         r = descriptor_identify(fd, ret);
@@ -56,12 +74,13 @@ int descriptor_check(struct descriptors *descriptors, int fd, uint64_t *ret) {
                 return r;
 
         /* A socket never becomes one of another kind. */
-        known = &descriptors->known[*ret % DESCRIPTORS_KNOWN];
-        if (*known == *ret)
+        known = &descriptors->known[*ret % KNOWN_MAX];
+        mark = (uint32_t) (*ret / KNOWN_MAX) + 1;
+        if (*known == mark && mark != 0)
                 return 0;
 
         r = check_kind(fd);
         if (r >= 0)
-                *known = *ret;
+                *known = mark;
         return r;
 }

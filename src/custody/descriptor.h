@@ -4,15 +4,15 @@
 
 #include <stdint.h>
 
-/* Sockets that have lately been found to be connections, so that the next look at each takes one call. All zero at first. */
-#define DESCRIPTORS_KNOWN 1024
+/* Sockets that have been found to be connections, so that the next look at each takes one call. */
+struct descriptors;
 
-struct descriptors {
-        uint64_t known[DESCRIPTORS_KNOWN];
-};
+/* Make one that knows no sockets so far. Returns NULL without memory. */
+struct descriptors *descriptors_new(void);
+struct descriptors *descriptors_free(struct descriptors *descriptors);
 
-/* Get the number that identifies a socket, and all copies of it, during this boot (SO_COOKIE); it is never 0. Returns -ENOTSOCK, or another
- * negative errno. */
+/* Get the number that identifies a socket, and all copies of it, during this boot (SO_COOKIE); it is never 0. Returns -ENOTSOCK,
+ * or another negative errno. */
 int descriptor_identify(int fd, uint64_t *ret);
 
 /* The same for what may be parked: a stream socket of TCP, MPTCP or AF_UNIX. Returns -ENOTSOCK, -EPROTOTYPE for another

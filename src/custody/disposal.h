@@ -8,6 +8,8 @@
 #include <sys/types.h>
 
 #include "cache/cache.h"
+#include "custody/queue.h"
+#include "daemon/journal.h"
 #include "daemon/loop.h"
 
 /* Whoever drops the last copy of a socket may have to wait for its peer, whoever closes a file for its server, and whoever
@@ -20,28 +22,19 @@ struct disposal;
 /* Workers at most; so many users can have something that never ends before others have to wait. */
 #define DISPOSAL_WORKERS_MAX 32
 
-/* Where a descriptor is from. What agents have passed may take for ever; the agents' own sockets never do, and do not wait
- * behind. */
-enum disposal_origin {
-        DISPOSAL_PASSED,
-        DISPOSAL_SOCKET,
-};
-
 /* Told whether the farewell on CONNECTION was sent, and whether its descriptor is still open. The receiver owns both again. */
 typedef void (*disposal_said_fn)(void *userdata, struct connection *connection, bool is_said, bool is_open);
 
-/* Make a disposal, with a first process of its own: best while the heap is small. With no WORKERS_MAX, or where there can be no
- * such process, everything is done in place. LOOP must outlive it. Returns negative errno. */
-int disposal_new(struct disposal **ret, struct loop *loop, unsigned workers_max);
+/* Make a disposal. With no WORKERS_MAX, or where there can be no workers, everything is done in place. LOOP and JOURNAL must
+ * outlive it; SIGCHLD stays blocked. Returns negative errno. */
+int disposal_new(struct disposal **ret, struct loop *loop, struct journal *journal, unsigned workers_max);
 
-/* Free it, after all that does not take too long. What does takes our descriptor table with it. */
+/* Free it, after all that does not take too long. A worker that is left keeps our descriptor table; the kernel ends it with us,
+ * and then closes the table in its name, which it must not do in ours. */
 struct disposal *disposal_free(struct disposal *disposal);
 
 /* Close a descriptor of a user's. Takes it; -1 does nothing. It must not be watched any more. */
 void disposal_close(struct disposal *disposal, uid_t uid, enum disposal_origin origin, int fd);
-
-/* The same for a connection that an agent has received. That may come later. */
-void disposal_close_copy(struct disposal *disposal, uid_t uid, int fd);
 
 /* The same for a parked connection, and for whom others hold copies of: they shall not have to wait for its peer either. */
 void disposal_close_kept(struct disposal *disposal, uid_t uid, int fd);
@@ -59,9 +52,8 @@ void disposal_on_said(struct disposal *disposal, disposal_said_fn fn, void *user
 /* Hand over what has come together in this round, not later. */
 void disposal_hurry(struct disposal *disposal);
 
-/* Hand over what has come together. To be called each round. Returns the longest time until the next call in µs, as
- * loop_round_fn(). */
-uint64_t disposal_work(struct disposal *disposal);
+/* Hand over what has come together. To be called each round. */
+void disposal_work(struct disposal *disposal);
 
 /* Do what does not take too long, and return when only what does is left. For the end: it waits. */
 void disposal_settle(struct disposal *disposal);

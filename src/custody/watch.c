@@ -115,8 +115,7 @@ void custody_lend(struct custody *custody, struct connection *connection) {
 
 void custody_give(struct custody *custody, struct connection *connection) {
         cache_give(custody->cache, connection);
-        disposal_close_copy(custody->disposal, connection->uid, connection->fd);
-        connection_free(connection);
+        end(custody, connection);
 }
 
 void custody_take_back(struct custody *custody, struct connection *connection) {

@@ -2,9 +2,11 @@
 #include "custody/worker.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -20,30 +22,87 @@
 #define RUNNING_ON_VALGRIND 0
 #endif
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define IS_SANITIZED 1
+#elif defined(__has_feature)
+#define IS_SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define IS_SANITIZED 0
+#endif
+
+/* Where memory is not shared, each worker gets a copy: that takes longer, and is right all the same. Sanitizers know nothing of
+ * threads that they have not seen begin, and x86 with 32 bits has no thread pointer that clone(2) takes. */
+#if IS_SANITIZED || defined(__i386__)
+#define SHARES_MEMORY 0
+#elif __has_builtin(__builtin_thread_pointer)
+#define SHARES_MEMORY    1
+#define THREAD_POINTER() ((char *) __builtin_thread_pointer())
+#elif defined(__x86_64__)
+#define SHARES_MEMORY    1
+#define THREAD_POINTER() ((char *) pthread_self()) /* gcc before 11 */
+#else
+#define SHARES_MEMORY 0
+#endif
+
 /* systemd does not mention processes in brackets that are left behind: they are helpers. */
 #define WORKER_NAME "(sc-close)"
 
-/* The close of a socket with SO_LINGER waits until a signal comes. During a job one comes this often. */
-#define LINGER_USEC 1000
+/* The close of a socket with SO_LINGER waits until a signal comes. When a job has taken so long, one comes, and then others more
+ * often. A timer that is due before the kernel's next tick costs far more than one that is not, and hardly any job needs it. */
+#define LINGER_FIRST_USEC 10000
+#define LINGER_USEC       1000
 
 /* How much of an answer to a farewell is read, in calls of ANSWER_MAX bytes. */
 #define ANSWER_MAX   4096
 #define ANSWER_CALLS 16
 
-/* The parent is ours for all of them: it is whose death they hear of, and who waits for them. */
-static pid_t fork_sharing(unsigned long flags) {
-        flags |= CLONE_FILES | SIGCHLD;
-#if defined(__s390__) || defined(__CRIS__)
-        return (pid_t) syscall(SYS_clone, NULL, flags, NULL, NULL, NULL);
-#else
-        return (pid_t) syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
-#endif
+#define STACK_SIZE ((size_t) 64 * 1024)
+
+/* Below and above a thread pointer, more than the C library has there for its own threads. */
+#define THREAD_SIZE ((size_t) 64 * 1024)
+
+struct workplace {
+        struct job job;
+        pid_t parent;
+        char stack[STACK_SIZE] __attribute__((aligned(64)));
+        char thread[2 * THREAD_SIZE] __attribute__((aligned(64)));
+};
+
+struct workplace *workplaces_new(size_t n) {
+        void *places = mmap(NULL, n * sizeof(struct workplace), PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+        return places == MAP_FAILED ? NULL : places;
+}
+
+void workplaces_free(struct workplace *places, size_t n) {
+        if (places)
+                (void) munmap(places, n * sizeof(struct workplace));
+}
+
+struct job *workplace_job(struct workplace *places, size_t i) {
+        return &places[i].job;
+}
+
+bool worker_is_possible(void) {
+        return !RUNNING_ON_VALGRIND;
+}
+
+/* A worker has no thread of the C library's: only system calls and errno work in it. So these calls go past all code around them, in
+ * the C library or in a library loaded before it. */
+
+static long close_it(int fd) {
+        return syscall(SYS_close, fd);
+}
+
+static long receive(int fd, void *data, size_t size, int flags) {
+        return syscall(SYS_recvfrom, fd, data, size, flags | MSG_DONTWAIT, NULL, NULL);
 }
 
 static void turn_linger_off(int fd) {
         static const struct linger off = {};
 
-        (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+        (void) syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
 }
 
 /* Who goes by the credentials of a sender could take a farewell for the daemon's own word: journald does on its stream sockets.
@@ -52,7 +111,7 @@ static bool may_hear(int fd) {
         struct sockaddr_un address = {};
         socklen_t size = sizeof(address);
 
-        if (getpeername(fd, (struct sockaddr *) &address, &size) < 0)
+        if (syscall(SYS_getpeername, fd, &address, &size) < 0)
                 return false;
 
         return address.sun_family != AF_UNIX || size <= offsetof(struct sockaddr_un, sun_path) ||
@@ -64,16 +123,16 @@ static bool say(int fd, const char *farewell, size_t size) {
         char byte;
 
         turn_linger_off(fd);
-        if (!may_hear(fd) || recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN)
+        if (!may_hear(fd) || receive(fd, &byte, 1, MSG_PEEK) >= 0 || errno != EAGAIN)
                 return false;
 
-        return send(fd, farewell, size, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t) size;
+        return syscall(SYS_sendto, fd, farewell, size, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) == (long) size;
 }
 
 static void drain(int fd) {
         char answer[ANSWER_MAX];
 
-        for (unsigned i = 0; i < ANSWER_CALLS && recv(fd, answer, sizeof(answer), MSG_DONTWAIT) > 0; i++)
+        for (unsigned i = 0; i < ANSWER_CALLS && receive(fd, answer, sizeof(answer), 0) > 0; i++)
                 ;
 }
 
@@ -95,99 +154,60 @@ void worker_do(struct job *job) {
                 /* What is closed is never closed twice: if we die in here, this one counts as done. */
                 __atomic_store_n(&job->n_done, i + 1, __ATOMIC_RELEASE);
                 if (task->kind != TASK_SAY || !task->is_said)
-                        (void) close(task->fd);
+                        (void) close_it(task->fd);
         }
 }
 
 static void on_alarm(_unused_ int signal_number) {
 }
 
-/* What the parent has told its signals is for the parent alone. */
-static void settle_in(pid_t parent) {
+static int work(void *userdata) {
         static const struct sigaction action = { .sa_handler = on_alarm };
+        static const struct itimerval alarms = { { 0, LINGER_USEC }, { 0, LINGER_FIRST_USEC } };
+        struct workplace *place = userdata;
         sigset_t all;
 
+        /* The parent's handlers and mask are for the parent alone. */
         (void) sigfillset(&all);
         (void) sigdelset(&all, SIGALRM);
         (void) sigaction(SIGALRM, &action, NULL);
         (void) sigprocmask(SIG_SETMASK, &all, NULL);
         (void) prctl(PR_SET_NAME, WORKER_NAME);
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != parent)
-                _exit(0);
+        if (getppid() != place->parent)
+                return 0;
+
+        (void) setitimer(ITIMER_REAL, &alarms, NULL);
+        worker_do(&place->job);
+        return 0;
 }
 
-/* The next word for us. Ends the process when there will be none. */
-static int listen_to(int channel) {
-        int word;
-        ssize_t n;
+#if SHARES_MEMORY
+/* Give a worker a thread pointer of its own: with ours it would write our errno. It uses nothing else of a thread, but on some
+ * machines a thread pointer must point to itself. Returns NULL if errno is too far from there. */
+static void *thread_of(struct workplace *place) {
+        ptrdiff_t distance = (char *) &errno - THREAD_POINTER();
+        void **thread = (void **) (place->thread + THREAD_SIZE);
 
-        do
-                n = recv(channel, &word, sizeof(word), 0);
-        while (n < 0 && errno == EINTR);
-
-        if (n != sizeof(word) || word == WORKER_STOP)
-                _exit(0);
-        return word;
+        *thread = thread;
+        return distance > -(ptrdiff_t) THREAD_SIZE && distance < (ptrdiff_t) THREAD_SIZE ? thread : NULL;
 }
-
-static void speak(int channel, int word) {
-        ssize_t n;
-
-        do
-                n = send(channel, &word, sizeof(word), MSG_NOSIGNAL);
-        while (n < 0 && errno == EINTR);
-
-        /* Our end tells as much. */
-        if (n < 0)
-                _exit(1);
+#define SHARING (CLONE_VM | CLONE_SETTLS)
+#else
+static void *thread_of(_unused_ struct workplace *place) {
+        return NULL;
 }
+#define SHARING 0
+#endif
 
-static void let_linger(suseconds_t usec) {
-        const struct itimerval timer = { { 0, usec }, { 0, usec } };
+pid_t worker_start(struct workplace *places, size_t i) {
+        struct workplace *place = &places[i];
+        void *thread = thread_of(place);
+        int sharing = thread ? SHARING : 0;
+        pid_t pid;
 
-        (void) setitimer(ITIMER_REAL, &timer, NULL);
-}
-
-static _Noreturn void work(int channel, struct job jobs[]) {
-        pid_t pid = getpid();
-
-        speak(channel, WORKER_STARTED);
-        for (;;) {
-                int word = listen_to(channel);
-
-                jobs[word].worker = pid;
-                let_linger(LINGER_USEC);
-                worker_do(&jobs[word]);
-                let_linger(0);
-                speak(channel, word);
-        }
-}
-
-static _Noreturn void spawn(pid_t parent, int spawning, int working, struct job jobs[]) {
-        settle_in(parent);
-        for (;;) {
-                pid_t pid;
-
-                (void) listen_to(spawning);
-                pid = fork_sharing(CLONE_PARENT);
-                if (pid == 0) {
-                        settle_in(parent);
-                        work(working, jobs);
-                }
-                if (pid < 0)
-                        speak(working, WORKER_FAILED);
-        }
-}
-
-pid_t worker_spawn(int spawning, int working, struct job jobs[]) {
-        pid_t parent = getpid(), pid;
-
-        if (RUNNING_ON_VALGRIND)
-                return -EOPNOTSUPP;
-
-        pid = fork_sharing(0);
-        if (pid == 0)
-                spawn(parent, spawning, working, jobs);
+        place->parent = getpid();
+        pid = clone(
+                work, place->stack + STACK_SIZE, CLONE_FILES | SIGCHLD | sharing, place, NULL, thread, NULL);
         return pid < 0 ? -errno : pid;
 }

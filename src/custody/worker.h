@@ -6,15 +6,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* A worker shares our descriptor table, and is not a thread: what it closes is no longer ours, however long its close(2)
- * takes, and if that never ends, our exit does not wait for it, as it would for a thread. A worker is forked by the spawner,
- * which is forked while the heap is small: so no worker has a copy of what is parked. The spawner touches no descriptor from
- * outside, and so never waits.
- *
- * A job is a place in shared memory; its number goes to the worker that takes it, and comes back when it is done. */
+/* A worker is a process for one job. It shares our descriptor table: its close(2) takes a descriptor out of our table at once,
+ * however long the call takes. It is not a thread: if close(2) never returns, our exit does not wait. It shares our memory, too, so
+ * it costs as little as a thread. While there is no worker, the table is ours alone, and the kernel finds descriptors faster. */
 
 /* Descriptors of a job. */
-#define JOB_MAX 128
+#define JOB_MAX 512
 
 /* Bytes of all farewells of a job. No socket takes a longer one at once. */
 #define JOB_BYTES_MAX ((size_t) 256 * 1024)
@@ -35,25 +32,28 @@ struct task {
 };
 
 struct job {
-        pid_t worker;    /* which has taken it */
         uint32_t n_done; /* tasks, for the case that the worker dies */
         uint32_t n_tasks;
         struct task tasks[JOB_MAX];
         char farewells[JOB_BYTES_MAX]; /* one after the other */
 };
 
-/* What goes through the channel, besides the numbers of jobs. */
-enum worker_word {
-        WORKER_START = 1000, /* to the spawner: fork a worker */
-        WORKER_STOP,         /* to a worker: exit */
-        WORKER_STARTED,
-        WORKER_FAILED, /* from the spawner: could not fork */
-};
+struct workplace;
 
-/* Fork the spawner. It listens to SPAWNING, its workers to WORKING, both ends of SOCK_SEQPACKET pairs; all say what they have
- * to say through WORKING. They exit when the other ends are shut down, or when we die. Returns the process id of the spawner;
- * -EOPNOTSUPP where this cannot be done, as under valgrind, or another negative errno. */
-pid_t worker_spawn(int spawning, int working, struct job jobs[]);
+/* Make N places, each for a job and its worker. Only places in use take memory. Returns NULL without memory. */
+struct workplace *workplaces_new(size_t n);
 
-/* Do a job, wherever that is: a worker for its own part, or we where there is none. */
+/* Free the places. There must be no worker at any. */
+void workplaces_free(struct workplace *places, size_t n);
+
+struct job *workplace_job(struct workplace *places, size_t i);
+
+/* Can there be workers? Under valgrind there cannot. */
+bool worker_is_possible(void);
+
+/* Start a worker for the job at a place. The place is the worker's until its process has ended (SIGCHLD). The worker ends with us.
+ * Returns its process id, or negative errno. */
+pid_t worker_start(struct workplace *places, size_t i);
+
+/* Do a job where we are. */
 void worker_do(struct job *job);

@@ -9,12 +9,16 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <systemd/sd-event.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "daemon/loop.h"
 
 /* Enough to parse files, and for sanitizers. In bytes. */
 #define STACK_SIZE ((size_t) 512 * 1024)
+
+/* A thread that has nothing to do for so long ends: while there is one, each call of the other with a descriptor costs more. */
+#define IDLE_S 1
 
 STAILQ_HEAD(errand_list, errand);
 
@@ -32,7 +36,18 @@ struct errands {
         struct errand_list finished;
         bool is_busy;
         bool is_ending;
+        bool is_over; /* the thread has nothing to do any more, and ends */
 };
+
+/* Wait for an errand, with the lock. Returns false if there is none in a while. */
+static bool wait_for_one(struct errands *errands) {
+        struct timespec until;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += IDLE_S;
+        return pthread_cond_timedwait(&errands->wanted, &errands->lock, &until) != ETIMEDOUT ||
+                !STAILQ_EMPTY(&errands->waiting);
+}
 
 static void *run(void *userdata) {
         static const uint64_t one = 1;
@@ -40,10 +55,10 @@ static void *run(void *userdata) {
         struct errand *errand;
 
         (void) pthread_mutex_lock(&errands->lock);
-        while (!errands->is_ending) {
+        while (!errands->is_ending && !errands->is_over) {
                 errand = STAILQ_FIRST(&errands->waiting);
                 if (!errand) {
-                        (void) pthread_cond_wait(&errands->wanted, &errands->lock);
+                        errands->is_over = !wait_for_one(errands);
                         continue;
                 }
 
@@ -86,6 +101,7 @@ static int on_done(_unused_ sd_event_source *source, int fd, _unused_ uint32_t e
 }
 
 int errands_new(struct errands **ret, struct loop *loop) {
+        pthread_condattr_t attributes;
         struct errands *errands;
         int r;
 
@@ -97,7 +113,10 @@ int errands_new(struct errands **ret, struct loop *loop) {
         STAILQ_INIT(&errands->waiting);
         STAILQ_INIT(&errands->finished);
         (void) pthread_mutex_init(&errands->lock, NULL);
-        (void) pthread_cond_init(&errands->wanted, NULL);
+        (void) pthread_condattr_init(&attributes);
+        (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        (void) pthread_cond_init(&errands->wanted, &attributes);
+        (void) pthread_condattr_destroy(&attributes);
         errands->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         r = errands->done_fd < 0 ? -errno : 0;
         if (r >= 0)
@@ -133,15 +152,23 @@ static int start(struct errands *errands) {
 }
 
 int errand_begin(struct errands *errands, struct errand *errand) {
-        int r;
-
-        if (!errands->has_thread) {
-                r = start(errands);
-                if (r < 0)
-                        return r;
-        }
+        int r = 0;
 
         (void) pthread_mutex_lock(&errands->lock);
+        if (errands->is_over) {
+                /* It needs nobody any more to come to its end. */
+                (void) pthread_mutex_unlock(&errands->lock);
+                (void) pthread_join(errands->thread, NULL);
+                errands->is_over = errands->has_thread = false;
+                (void) pthread_mutex_lock(&errands->lock);
+        }
+        if (!errands->has_thread)
+                r = start(errands);
+        if (r < 0) {
+                (void) pthread_mutex_unlock(&errands->lock);
+                return r;
+        }
+
         STAILQ_INSERT_TAIL(&errands->waiting, errand, next);
         (void) pthread_cond_signal(&errands->wanted);
         (void) pthread_mutex_unlock(&errands->lock);

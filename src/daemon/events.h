@@ -38,6 +38,7 @@
         EVENT(PARTED, "8f7d487e1c744df1a271b24f29725a5b", LOG_INFO, false)                \
         EVENT(TAKEN_OVER, "94d1a86bd38b4d38a6fea1587c671b56", LOG_INFO, false)            \
         EVENT(INDEX_REFUSED, "db896ac73da7400aac4b5b82705c22b4", LOG_WARNING, false)      \
+        EVENT(CLOSE_STUCK, "3410bdca6fdc4448a2a91ba36d6520c9", LOG_WARNING, true)         \
         EVENT(LINES_LOST, "c4d331dd6d8e4c088c8e433054a45f5a", LOG_WARNING, false)         \
         EVENT(TRACE, "f451ddb27dc34d59adad38f0dde118ab", LOG_DEBUG, false)
 

@@ -34,20 +34,20 @@
 /* The size of the table if it cannot be found out. */
 #define DESCRIPTORS_UNKNOWN UINT64_C(1024)
 
-uint64_t limits_raise(void) {
+uint64_t limits_descriptors(void) {
+        struct rlimit limit;
+
+        return getrlimit(RLIMIT_NOFILE, &limit) < 0 ? DESCRIPTORS_UNKNOWN : limit.rlim_cur;
+}
+
+void limits_raise_for_handover(void) {
         struct rlimit limit;
 
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-                return DESCRIPTORS_UNKNOWN;
+                return;
 
-        if (limit.rlim_cur < limit.rlim_max) {
-                struct rlimit raised = { limit.rlim_max, limit.rlim_max };
-
-                if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-                        limit = raised;
-        }
-
-        return limit.rlim_cur;
+        limit.rlim_cur = limit.rlim_max;
+        (void) setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static uint64_t at_least_one(uint64_t n) {

@@ -13,8 +13,12 @@ struct limits {
         uint64_t closing;   /* descriptors that wait to be closed, besides those that have been parked */
 };
 
-/* Raise RLIMIT_NOFILE as far as possible. Returns the number of descriptors that it then allows. */
-uint64_t limits_raise(void);
+/* Return how many descriptors may be open: the soft limit. */
+uint64_t limits_descriptors(void);
+
+/* Raise the soft limit to the hard one. The kernel counts what is sent and not yet received against it, by user: also what agents of
+ * former processes have never read, and what the daemon of another container sends. A hand-over must not fail for that. */
+void limits_raise_for_handover(void);
 
 /* Share out N_DESCRIPTORS, and keep a reserve for the daemon itself and for descriptors that come in. A wanted number of 0
  * takes as many as there are; another one is reduced if there are fewer. Each limit is at least 1. */

@@ -28,9 +28,11 @@ struct message {
         char text[];
 };
 
+STAILQ_HEAD(message_list, message);
+
 struct notify {
         struct datagram datagram;
-        STAILQ_HEAD(, message) waiting;
+        struct message_list waiting;
         size_t n_waiting;
         char status[MESSAGE_MAX]; /* empty if none waits */
         bool watchdog_is_due;
@@ -196,6 +198,24 @@ int notify_sayf(struct notify *notify, const char *format, ...) {
         (void) vsnprintf(text, sizeof(text), format, ap);
         va_end(ap);
         return notify_say(notify, text, NULL, 0);
+}
+
+void notify_take_back(struct notify *notify, void (*fn)(void *userdata, int fd), void *userdata) {
+        struct message_list before = STAILQ_HEAD_INITIALIZER(before);
+        struct message *message;
+
+        STAILQ_CONCAT(&before, &notify->waiting);
+        while ((message = STAILQ_FIRST(&before))) {
+                STAILQ_REMOVE_HEAD(&before, next);
+                if (message->n_fds == 0) {
+                        STAILQ_INSERT_TAIL(&notify->waiting, message, next);
+                        continue;
+                }
+                while (message->n_fds > 0)
+                        fn(userdata, message->fds[--message->n_fds]);
+                notify->n_waiting--;
+                message_free(message);
+        }
 }
 
 void notify_status(struct notify *notify, const char *status) {

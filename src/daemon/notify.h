@@ -24,6 +24,10 @@ bool notify_is_heard(const struct notify *notify);
 int notify_say(struct notify *notify, const char *message, const int fds[], size_t n_fds);
 _printf_(2, 3) int notify_sayf(struct notify *notify, const char *format, ...);
 
+/* Take back all waiting messages with descriptors: the service manager will not get them. FN takes our copy of each descriptor; it
+ * may be the last one. */
+void notify_take_back(struct notify *notify, void (*fn)(void *userdata, int fd), void *userdata);
+
 /* Set the line that `systemctl status` shows. Only the newest one waits, and nothing waits behind it. */
 void notify_status(struct notify *notify, const char *status);
 

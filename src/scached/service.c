@@ -15,12 +15,15 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/printable.h"
+#include "cache/accounts.h"
+#include "custody/descriptor.h"
 #include "custody/disposal.h"
 #include "daemon/limits.h"
 #include "daemon/notify.h"
 #include "daemon/timer.h"
 #include "epochs/epochs.h"
 #include "handover/handover.h"
+#include "handover/keeper.h"
 #include "handover/passed.h"
 #include "scached/arrivals.h"
 #include "scached/listeners.h"
@@ -29,8 +32,9 @@
 /* The number of entries that expire before agents get a turn. */
 #define EXPIRE_BATCH 256
 
-/* How long agents may take to finish their exchanges when the daemon exits. */
-#define LEAVING_TIME_US (UINT64_C(500) * USEC_PER_MSEC)
+/* How long agents may take to finish their exchanges when the daemon exits. All others wait as long, so this is less than the rest
+ * of a restart takes. */
+#define LEAVING_TIME_US (UINT64_C(50) * USEC_PER_MSEC)
 
 /* The largest answer: two properties, or a page of a list. Parked connections may have come in requests that were larger than
  * request_size_limit is now. */
@@ -41,6 +45,7 @@ struct service {
         const struct service_options *options;
         struct passed *passed;
         struct notify *notify;
+        struct keeper *keeper;
         struct disposal *disposal;
         struct limits limits;
         struct epochs *epochs;
@@ -56,7 +61,7 @@ struct service {
         uint64_t idle_since_us;  /* 0 while there is something to stay for */
         uint64_t reported_at_us; /* when the last interval of the statistics ended */
         time_t limit_told_for;   /* the start of that interval of the statistics */
-        uint64_t bindings_let_go;
+        uint64_t n_let_go;       /* entries that were evicted at a limit so far */
         bool expiry_is_behind;
         bool is_leaving;
         bool is_last; /* no process follows that takes the parked connections */
@@ -82,14 +87,17 @@ int service_load_settings(
 }
 
 static struct limits current_limits(const struct settings *settings) {
-        return limits_share(limits_raise(), settings->connection_limit, settings->agent_limit);
+        return limits_share(limits_descriptors(), settings->connection_limit, settings->agent_limit);
 }
 
+/* Is there nothing to stay for? What agents that are gone have not read counts against our limits, and the next process would not
+ * know of it. */
 static bool is_idle(const struct service *service) {
         const struct cache_counts *counts = cache_counts(service->server.cache);
 
         return service->server.statistics.agents == 0 && counts->connections == 0 && counts->lent == 0 &&
-                counts->bindings == 0 && custody_leaving(service->server.custody) == 0;
+                counts->bindings == 0 && custody_leaving(service->server.custody) == 0 &&
+                cache_accounts(service->server.cache)->total[ACCOUNT_IN_FLIGHT] == 0;
 }
 
 /* Accept no new agents: they wait in the service manager's socket for the next process. Let the connected ones finish their
@@ -104,6 +112,7 @@ _cold_ static void leave(struct service *service, const char *why) {
         service->is_leaving = true;
         service->listeners = listeners_free(service->listeners);
         arrivals_hurry(service->arrivals);
+        agents_leave(service->agents);
         loop_timer_set(&service->leaving_timer, usec_add(clock_now(CLOCK_BOOTTIME), LEAVING_TIME_US));
 }
 
@@ -166,18 +175,20 @@ static void expire(struct service *service) {
 static void on_expiry_timer(_unused_ void *userdata) {
 }
 
-/* Log once in each interval of the statistics that a limit was reached; the statistics say how often. */
+/* Log once in each interval of the statistics that a limit of the cache was reached; the statistics say how often. */
 static void note_limits(struct service *service) {
         const struct statistics *statistics = &service->server.statistics;
         const struct cache_counts *counts = cache_counts(service->server.cache);
+        uint64_t n_let_go = counts->connections_let_go + counts->bindings_let_go;
 
-        if (service->limit_told_for == statistics->interval_start ||
-                (statistics->total.connections_evicted == statistics->reported.connections_evicted &&
-                        counts->bindings_let_go == service->bindings_let_go))
+        if (n_let_go == service->n_let_go)
+                return;
+
+        service->n_let_go = n_let_go;
+        if (service->limit_told_for == statistics->interval_start)
                 return;
 
         service->limit_told_for = statistics->interval_start;
-        service->bindings_let_go = counts->bindings_let_go;
         journal_say(service->server.journal, LIMIT_REACHED, NULL,
                 "Cache limit reached (%" PRIu64 " connection%s, %" PRIu64 " binding%s, %" PRIu64
                 " bytes): evicting the entries of user %u that expire first.",
@@ -204,7 +215,8 @@ static uint64_t on_round(void *userdata) {
         is_behind = custody_let_go(service->server.custody) || service->expiry_is_behind || is_behind;
         note_limits(service);
         if (service->is_leaving) {
-                if (agents_dismiss(service->agents) == 0) {
+                wait_us = MIN(wait_us, agents_dismiss(service->agents));
+                if (service->server.statistics.agents == 0) {
                         (void) sd_event_exit(service->event, EX_OK);
                         loop_touch(service->server.loop);
                 }
@@ -214,7 +226,7 @@ static uint64_t on_round(void *userdata) {
         }
 
         note_room(service);
-        wait_us = MIN(wait_us, disposal_work(service->disposal));
+        disposal_work(service->disposal);
         return is_behind ? 0 : wait_us;
 }
 
@@ -343,7 +355,7 @@ static struct handover handover_of(struct service *service) {
         struct server *server = &service->server;
 
         return (struct handover){ server->cache, server->custody, service->disposal, &server->statistics,
-                server->journal, service->notify };
+                server->journal, service->notify, service->keeper };
 }
 
 /* Make everything except the listeners. */
@@ -356,11 +368,12 @@ static int prepare(struct service *service) {
         r = sd_event_new(&service->event);
         if (r >= 0)
                 r = loop_new(&server->loop, service->event);
-        /* Before there is much that its processes would have a copy of. */
         if (r >= 0)
-                r = disposal_new(&service->disposal, server->loop, DISPOSAL_WORKERS_MAX);
+                r = disposal_new(&service->disposal, server->loop, server->journal, DISPOSAL_WORKERS_MAX);
         if (r >= 0)
                 r = notify_new(&service->notify, server->loop);
+        if (r >= 0 && notify_is_heard(service->notify) && !service->is_last)
+                service->keeper = keeper_new();
         if (r >= 0)
                 r = loop_timer_init(&service->expiry_timer, server->loop, on_expiry_timer, service);
         if (r >= 0)
@@ -371,6 +384,8 @@ static int prepare(struct service *service) {
                 r = loop_timer_init(&service->leaving_timer, server->loop, on_leaving_timer, service);
         if (r >= 0)
                 r = make_cache(service);
+        if (r >= 0 && !(server->descriptors = descriptors_new()))
+                r = -ENOMEM;
         if (r >= 0)
                 r = custody_new(&server->custody, server->loop, server->cache, &server->statistics,
                         service->disposal, limits.leaving);
@@ -425,6 +440,7 @@ static void part_with_everything(struct service *service) {
         /* Report first: the next process counts on from there. Without a next process, the last report follows below. */
         if (!service->is_last) {
                 statistics_report(&server->statistics, server->journal, time(NULL));
+                limits_raise_for_handover();
                 handover_save(&handover);
         }
 
@@ -460,11 +476,13 @@ static void stop(struct service *service) {
         custody_free(server->custody);
         cache_free(server->cache);
         disposal_free(service->disposal);
+        descriptors_free(server->descriptors);
         wire_buffer_release(&server->scratch);
         loop_timer_release(&service->expiry_timer);
         loop_timer_release(&service->statistics_timer);
         loop_timer_release(&service->idle_timer);
         loop_timer_release(&service->leaving_timer);
+        keeper_free(service->keeper);
         notify_free(service->notify);
         loop_free(server->loop);
         sd_event_unref(service->event);

@@ -384,6 +384,25 @@ class ForgeStdout(Forge):
         end.sendall(b"innocent\n\n6\n0\n0\n0\n0\n")
 
 
+class ForgeBus(Forge):
+    """The message bus, which answers each line in turn. Begin returns its first answer, too, which is to us unless the daemon has
+    spoken."""
+    name = "forge-bus"
+    kind = socket.SOCK_STREAM
+    words = ("AUTH EXTERNAL 30\r\n",)   # 30 is user 0, in the bus's way to write it
+
+    def opening(self, end: socket.socket) -> None:
+        end.sendall(b"\0")
+        self.kept = end.dup()
+
+    def begin(self) -> dict:
+        told = super().begin()
+        with self.kept as kept:
+            kept.settimeout(5)
+            kept.sendall(b"AUTH EXTERNAL %s\r\n" % str(os.getuid()).encode().hex().encode())
+            return {**told, "heard": kept.recv(100).decode().split()[0]}
+
+
 class InFlight(Attack):
     """Connections are saved and found inline by agents that never read: each one found is a descriptor in flight."""
     name = "in-flight"

@@ -7,6 +7,7 @@ Commands come on standard input, one a line, and each is answered with a line of
 
     park N             park N connections for good
     kept               how many of them are found, each with its own property; they are parked again
+    ended              how many of their peers see the end of them within ENDING seconds
     measure SECONDS    save and find, over and over: how long each wait was, and what went wrong
     connect SECONDS    likewise, but each time as an agent that has just begun: it connects, and asks once
     check              some agents that stopped in the middle of an exchange go on: how many have been cut off or refused
@@ -21,6 +22,7 @@ It ends by itself when standard input ends, or after LIFE seconds.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import signal
@@ -35,6 +37,8 @@ from lists import encode
 from protocol import OK, Agent, Exchange
 
 LIFE = 600
+
+ENDING = 1.0
 
 # Nobody who is not made to wait waits so long.
 TIMEOUT = 1.5
@@ -91,13 +95,27 @@ class Bystander:
         return {"parked": count}
 
     def kept(self) -> dict:
-        agent, kept = self.connect(), 0
+        """By an agent of its own, which waits longer than others: how long it takes is not the question here."""
+        agent, kept = Agent(self.path, "native", 10.0), 0
         for i in range(len(self.parked)):
             with agent.find_dest_inline(f"parked {i}") as found:
                 if found.status == OK and found.properties == (b"%d" % i, b"%d" % i):
                     kept += 1
                     agent.save(3600, f"parked {i}", f"{i}", f"parked {i}", f"{i}", found.fd)
+        agent.close()
         return {"kept": kept}
+
+    def ended(self) -> dict:
+        ended, until = 0, time.monotonic() + ENDING
+        for peer in self.parked:
+            peer.settimeout(max(0.001, until - time.monotonic()))
+            with contextlib.suppress(TimeoutError, socket.timeout):
+                while peer.recv(100):
+                    pass
+                ended += 1
+            peer.close()
+        self.parked.clear()
+        return {"ended": ended}
 
     def cycle(self, waits: list[float], problems: dict[str, int]) -> None:
         """Save and find, in one trip each."""
@@ -210,7 +228,7 @@ def main() -> None:
         elif command == "connect":
             tell(**bystander.measure(float(arguments[0]), bystander.newcomer))
         else:
-            tell(**{"kept": bystander.kept, "check": bystander.check, "ride": bystander.ride}[command]())
+            tell(**{"kept": bystander.kept, "ended": bystander.ended, "check": bystander.check, "ride": bystander.ride}[command]())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import socket
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple, Optional, Sequence, Union
 
 from connection import DEFAULT_TIMEOUT, wait_until
 from protocol import Agent
@@ -50,11 +50,15 @@ class Line(NamedTuple):
     text: str
 
 
+# By resource: soft and hard limit, or one for both.
+Limits = Mapping[int, Union[int, tuple[int, int]]]
+
+
 class Daemon:
     """A running scached."""
 
     def __init__(self, manager: ServiceManager, command: Sequence[str], env: Mapping[str, str],
-                 uid: Optional[int], gid: Optional[int], rlimits: Mapping[int, int]):
+                 uid: Optional[int], gid: Optional[int], rlimits: Limits):
         self.manager = manager
         self.command = list(command)
         self.status: Optional[int] = None  # exit status, or the negative number of a signal
@@ -66,7 +70,7 @@ class Daemon:
         self.pid, self._pidfd = self._begin(env, uid, gid, rlimits)
 
     def _begin(self, env: Mapping[str, str], uid: Optional[int], gid: Optional[int],
-               rlimits: Mapping[int, int]) -> tuple[int, int]:
+               rlimits: Limits) -> tuple[int, int]:
         """Start it. Returns its pid and a pidfd."""
         passed = self.manager.to_pass()
         variables = {
@@ -84,7 +88,7 @@ class Daemon:
         return pid, os.pidfd_open(pid)
 
     def _fork(self, passed: Sequence[int], variables: dict[str, str], uid: Optional[int],
-              gid: Optional[int], rlimits: Mapping[int, int]) -> int:
+              gid: Optional[int], rlimits: Limits) -> int:
         program = shutil.which(self.command[0]) or self.command[0]
         pid = os.fork()
         if pid != 0:
@@ -101,7 +105,7 @@ class Daemon:
                 os.dup2(fd, number)
             os.closerange(above, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
             for what, limit in rlimits.items():
-                resource.setrlimit(what, (limit, limit))
+                resource.setrlimit(what, limit if isinstance(limit, tuple) else (limit, limit))
             if gid is not None:
                 os.setgroups([])
                 os.setresgid(gid, gid, gid)

@@ -40,7 +40,7 @@ from typing import Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 from books import Books
 from connection import DEFAULT_TIMEOUT
-from daemon import Daemon
+from daemon import Daemon, Limits
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -299,10 +299,10 @@ class ServiceManager:
     def start(self, options: Optional[Mapping[str, object]] = None, arguments: Sequence[str] = (),
               wait: bool = True, env: Optional[Mapping[str, str]] = None,
               uid: Optional[int] = None, gid: Optional[int] = None,
-              rlimits: Optional[Mapping[int, int]] = None) -> Daemon:
+              rlimits: Optional[Limits] = None) -> Daemon:
         """Start the daemon as systemd would.
 
-        options: settings, for -o. rlimits: as in {resource.RLIMIT_NOFILE: 256}, soft and hard.
+        options: settings, for -o. rlimits: as in {resource.RLIMIT_NOFILE: 256}, soft and hard, or (256, 1024).
         wait: return when it is ready, and fail if it never is.
         """
         command = [*wrapper(), str(binary()), "-c", str(self.config)]

@@ -110,6 +110,7 @@ def test_an_agent_is_worth_more_than_a_connection(start, dialect):
     for i in range(4, 10):
         with agent.find_endp(f"endpoint {i}") as found:
             assert found.identity == parked[i].identity, f"endpoint {i} went for nothing"
+    assert not [line for line in daemon.lines() if "limit reached" in line.text], "it was no limit of the cache's"
 
 
 def test_no_descriptor_to_save_with(start, connections):

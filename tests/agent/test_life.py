@@ -7,14 +7,17 @@ import contextlib
 import os
 import pty
 import re
+import select
 import socket
 import subprocess
 import time
 
 import pytest
 
+import lists
 from connection import wait_until
 from launch import binary, run
+from lists import encode
 from protocol import FAIL, OK, Agent
 
 ALICE, BOB = 54321, 54322
@@ -242,6 +245,22 @@ def test_staying_while_somebody_or_something_is_there(start):
     agent.close()
     assert daemon.wait_exit(10.0) == 0
     assert daemon.notified("STOPPING") == ["1"]
+
+
+def test_staying_while_something_is_on_its_way(start):
+    """An agent has hung up and not read what was sent to it, which counts; the next process would not know."""
+    daemon = start(max_idle="1s")
+    agent = daemon.agent("native")
+    agent.park("endpoint")
+    agent.send(encode(lists.find_endp("endpoint") + [("handover", "inline")]))
+    news = select.poll()
+    news.register(agent.socket, select.POLLIN)
+    assert news.poll(agent.timeout * 1000)
+    agent.socket.shutdown(socket.SHUT_WR)
+    time.sleep(2.0)
+    assert daemon.poll() is None, "it left with a descriptor on its way"
+    agent.close()
+    assert daemon.wait_exit(10.0) == 0
 
 
 def test_the_next_start_serves_who_came_while_it_was_gone(manager, dialect):

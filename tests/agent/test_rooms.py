@@ -9,6 +9,7 @@
 - libsystemd is known in scached, handover and daemon only.
 - No room holds more than a quarter of the lines.
 - The first line of a header, after that of the licence, says its room and what it is for.
+- What may drop the last copy of a descriptor, and so wait for whoever likes, is called where we say, for the reason that we say.
 """
 
 from __future__ import annotations
@@ -123,12 +124,76 @@ def silent_headers(source: Path) -> list[str]:
     return wrong
 
 
-RULES = [wrong_floors, circles, too_large, silent_headers]
+# Calls that drop a descriptor, or what has come with what they read. The command and the library are others' processes.
+DROPS = re.compile(r"\b(close|closep|fclose|closedir|close_range|dup[23]|read|readv|recv|recvfrom|recvmsg|recvmmsg)\s*\(|"
+                   r"\(closep\)|\bSYS_(?:close|recv)\w*")
+OTHER_PROCESSES = {"scachectl", "libscache"}
+MAY_DROP = {
+    "base/cleanup.h: closep": "for all below",
+    "custody/worker.c: close_it": "a worker's: it may wait",
+    "custody/worker.c: receive": "a worker's",
+    "wire/message.c: wire_receive_with": "has room for as many descriptors as can come",
+    "wire/message.c: discard": "the library's",
+    "handover/parcels.c: receive_batch": "has room for as many descriptors as a parcel of ours brings at once",
+    "handover/parcels.c: look": "leaves all where it is",
+    "handover/passed.c: sort_in": "a file in memory",
+    "handover/passed.c: passed_free": "a file in memory",
+    "handover/goodbye.c: listen_to": "in a process of its own, and takes one byte",
+    "handover/goodbye.c: stay": "in a process of its own",
+    "handover/handover.c: sealed_file": "a file in memory that we have made",
+    "handover/handover.c: store_index": "a file in memory that we have made",
+    "handover/handover.c: save": "the end of a parcel to which nobody sends; the lease",
+    "handover/keeper.c: receive": "the keeper's, and has room for as many descriptors as can come",
+    "handover/keeper.c: keep": "the keeper's, of what we have, too",
+    "handover/keeper.c: keeper_new": "sockets of ours",
+    "handover/keeper.c: keeper_free": "a socket of ours that only sends",
+    "handover/keeper.c: keeper_lease": "a socket of ours that only sends",
+    "daemon/notify.c: message_free": "sent, so the receiver has a copy, or taken back before: notify_take_back()",
+    "daemon/notify.c: notify_settle": "a pipe of ours",
+    "daemon/datagram.c: datagram_release": "a socket of ours that only sends",
+    "daemon/datagram.c: connect_to": "a socket of ours that only sends",
+    "daemon/errand.c: on_done": "an eventfd of ours",
+    "daemon/errand.c: errands_free": "an eventfd of ours",
+    "daemon/loop.c: loop_free": "an epoll set of ours",
+    "custody/disposal.c: on_ready": "a signalfd of ours",
+    "custody/disposal.c: disposal_free": "a signalfd of ours",
+    "settings/file.c: settings_file_read": "a file of the administrator's, read at start and reload",
+    "epochs/process.c: read_at": "in the thread of daemon/errand.c: it may wait",
+    "epochs/process.c: process_read": "in the thread of daemon/errand.c: it may wait",
+}
+
+
+def without_comments(text: str) -> str:
+    """As long as before, so that places stay what they are."""
+    return re.sub(r'/\*.*?\*/|"(?:[^"\\\n]|\\.)*"', lambda found: re.sub(r"[^\n]", " ", found[0]), text, flags=re.DOTALL)
+
+
+def drops(source: Path) -> Iterator[str]:
+    """FILE: FUNCTION of each such call."""
+    for path in sources(source):
+        if path.parts[0] in OTHER_PROCESSES:
+            continue
+        text = without_comments((source / path).read_text())
+        for match in DROPS.finditer(text):
+            before = text[:text.index("\n", match.end())]
+            function = re.findall(r"^\w[^;{}()\n]*\b(\w+)\([^;{}]*\) \{", before, re.MULTILINE)
+            yield f"{path}: {function[-1] if function else match[0]}"
+
+
+def unknown_drops(source: Path) -> list[str]:
+    return [place for place in drops(source) if place not in MAY_DROP]
+
+
+RULES = [wrong_floors, circles, too_large, silent_headers, unknown_drops]
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_rule_is_kept(rule) -> None:
     assert not (wrong := rule(SOURCE)), "\n".join(wrong)
+
+
+def test_every_place_that_may_drop_something_does() -> None:
+    assert set(MAY_DROP) == set(drops(SOURCE))
 
 
 def test_every_room_is_one_we_know() -> None:
@@ -206,6 +271,9 @@ def test_nothing_is_found_where_rules_are_kept(tmp_path: Path, rule) -> None:
     (too_large, "wire/intruder.c", "\n" * 1000, "wire holds"),
     (silent_headers, "wire/intruder.h", LICENCE, "wire/intruder.h"),
     (silent_headers, "cache/intruder.h", "/* wire: somebody else's */", "cache/intruder.h"),
+    (unknown_drops, "agents/intruder.c", "void f(int fd) {\n        (void) close(fd);\n}", "agents/intruder.c: f"),
+    (unknown_drops, "agents/intruder.c", "int f(void) {\n        _cleanup_(closep) int fd = -1;\n}", "agents/intruder.c: f"),
+    (unknown_drops, "wire/intruder.c", "static int f(int fd) {\n        return recv(fd, NULL, 0, 0);\n}", "wire/intruder.c: f"),
 ])
 def test_a_violation_is_found(tmp_path: Path, rule, name: str, text: str, found: str) -> None:
     build(tmp_path, HOUSE | {"agents/exchange.c": '#include "agents/agent.h"', "agents/exchange.h": ""})

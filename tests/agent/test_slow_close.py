@@ -128,6 +128,18 @@ def test_one_at_a_time_for_a_user(daemon, slow):
     daemon.wait_open_fds(before)
 
 
+def test_the_journal_says_for_whom(daemon, slow):
+    """Once, when it has taken long."""
+    agent = daemon.agent()
+    slow.hold(daemon.pid)
+    for _ in range(3):
+        assert agent.save_endp(600, "slow", "", slow.fd) == FAIL
+    daemon.wait_line(f"that user {os.geteuid()} passed has been closing for 10 s, in process [0-9]+. Descriptors of this "
+                     "user that wait behind it: 2", 20.0)
+    assert_served(daemon, agent)
+    slow.release()
+
+
 @pytest.mark.plain_start("starts a process before the last one has ended")
 def test_leaving(manager, slow):
     """The daemon ends at once, what is parked is kept, and the next process serves."""

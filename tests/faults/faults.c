@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,6 +50,9 @@ static struct {
 } foreign[DESCRIPTORS_MAX];
 
 static pid_t serving_pid;
+
+/* Looked up before there is a worker: it has not enough of a thread for that. */
+static __typeof__(&syscall) real_syscall;
 
 static void note_foreign(int fd, enum origin origin) {
         struct stat st;
@@ -98,6 +102,7 @@ static __attribute__((constructor)) void map_plan(void) {
         const char *path = getenv("FAULTS");
         int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
 
+        real_syscall = (__typeof__(&syscall)) dlsym(RTLD_NEXT, "syscall");
         if (fd < 0)
                 return;
         plan = mmap(NULL, sizeof(*plan), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -228,6 +233,36 @@ int close(int fd) {
         delay("close", fd);
         r = real(fd);
         return r >= 0 && fails("close") ? -1 : r;
+}
+
+/* Workers make their calls with this one. */
+long syscall(long number, ...) {
+        static const struct {
+                long number;
+                const char *name;
+        } names[] = {
+                { SYS_close, "close" },
+                { SYS_recvfrom, "recv" },
+                { SYS_sendto, "send" },
+                { SYS_setsockopt, "setsockopt" },
+        };
+        const char *name = "";
+        long a[6], r;
+        va_list ap;
+
+        va_start(ap, number);
+        for (size_t i = 0; i < 6; i++)
+                a[i] = va_arg(ap, long);
+        va_end(ap);
+        for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+                if (names[i].number == number)
+                        name = names[i].name;
+
+        delay(name, (int) a[0]);
+        if (number != SYS_close && fails(name))
+                return -1;
+        r = real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+        return number == SYS_close && r >= 0 && fails(name) ? -1 : r;
 }
 
 /* The daemon's requests all carry one pointer. */

@@ -17,7 +17,10 @@ from lists import encode  # noqa: E402
 
 SEND, SEND_DESCRIPTORS, READ, CLOSE, CONNECT, PEER, SHUTDOWN, LET_GO = range(8)
 POSTFIX, LEGACY, NATIVE, CONTROL = range(4)
-SOCKET, COPY, PIPE, EPOLL, DEVICE, OWN = 0, 3, 4, 5, 6, 7
+SOCKET, LISTENING, TCP, COPY, PIPE, EPOLL, DEVICE, OWN = range(8)
+DEPTH = 8    # of each queue around a descriptor; added to the kind, and so is
+LINGERS = 32  # with n=0: and as many copies as a message takes
+LITTLE_ROOM, WORKERS = 0x10, 0x80
 
 ENDPOINT, PROPERTY = "smtp:192.0.2.1:25:", "rfile\t8\nmx.example.org\n"
 DESTINATION, BINDING = "smtp:example.org:25:", "mx=mx.example.org"
@@ -52,6 +55,14 @@ INLINE = [("handover", "inline")]
 PARK = send(SAVE_ENDP) + READ_ONE + send_with(b"\0") + READ_ONE
 TAKE = READ_ONE + send(DUMMY) + READ_ONE + send(DUMMY)
 
+FIND_INLINE = encode(lists.find_dest(DESTINATION) + INLINE)
+LINGER = TCP + LINGERS
+
+
+def lingering(script: bytes, setup: int = 0) -> bytes:
+    return bytes([setup | WORKERS]) + connect(NATIVE) + script
+
+
 LISTS = {
     "save_endp": SAVE_ENDP + b"\0",
     "save_endp-farewell": encode(lists.save_endp(10, ENDPOINT, PROPERTY) + FAREWELL),
@@ -83,7 +94,7 @@ SCRIPTS = {
     "not-a-socket": b"\0" + connect(POSTFIX) + b"".join(send(SAVE_ENDP) + send_with(b"\0", kind=kind)
                                                         for kind in (PIPE, EPOLL, DEVICE, OWN)),
     "two-descriptors": b"\0" + connect(POSTFIX) + send(SAVE_ENDP) + send_with(b"\0", n=2) + READ_ONE,
-    "253-descriptors": b"\0" + connect(POSTFIX) + send_with(SAVE_DEST, n=0, kind=0x20) + READ_ONE,
+    "253-descriptors": b"\0" + connect(POSTFIX) + send_with(SAVE_DEST, n=0, kind=SOCKET + LINGERS) + READ_ONE,
     "misplaced-descriptor": b"\0" + connect(NATIVE) + send_with(FIND_ENDP) + send_with(DUMMY) + READ_ONE,
     "peer-hangs-up": b"\0" + connect(POSTFIX) + PARK + command(PEER, 0) + send(FIND_ENDP) + READ_ONE,
     "peer-speaks": b"\0" + connect(POSTFIX) + PARK + send(FIND_ENDP) + command(PEER, 1) + READ_ONE,
@@ -109,6 +120,28 @@ SCRIPTS = {
                    + (send_with(SAVE) + send(encode(lists.find_endp(ENDPOINT) + INLINE))) * 4 + connect(NATIVE)
                    + send_with(SAVE, agent=1) + send(encode(lists.find_endp(ENDPOINT) + INLINE), agent=1)
                    + command(READ, agent=1) * 3,
+    "two-users": b"\0" + connect(NATIVE) + send_with(SAVE) + connect(NATIVE, agent=2, user=1) + send_with(SAVE, agent=2)
+                 + send(FIND_INLINE, agent=2) + send(SAVE_DEST) + connect(NATIVE, agent=3, user=1)
+                 + send(FIND_INLINE, agent=3) + connect(NATIVE, agent=1) + send(FIND_INLINE, agent=1)
+                 + command(READ, agent=1) * 2 + command(READ, agent=2) * 3 + command(READ, agent=3) * 2,
+    "two-users-limits": b"\x0e" + connect(NATIVE) + send_with(SAVE) * 4 + connect(NATIVE, agent=2, user=1)
+                        + send_with(SAVE, agent=2) * 3 + send(FIND_INLINE, agent=2),
+    "tcp": b"\0" + connect(NATIVE) + send_with(SAVE, kind=TCP) + send(FIND_INLINE) + READ_ONE * 3,
+    "nested": b"\0" + connect(NATIVE) + send_with(SAVE, kind=DEPTH) + send_with(FIND_ENDP, kind=3 * DEPTH)
+              + send_with(SAVE, kind=LISTENING) + send(FIND_INLINE) + READ_ONE * 4,
+    "linger": lingering(send_with(SAVE, kind=LINGER) + command(LET_GO) + send_with(FIND_ENDP, kind=LINGER)
+                        + send_with(FIND_ENDP, n=3, kind=LINGER)),
+    "linger-found": lingering(send_with(SAVE, kind=LINGER) + send(FIND_INLINE) + READ_ONE * 4),
+    "linger-overflow": lingering(send_with(FIND_ENDP, n=0, kind=LINGER) + READ_ONE * 2),
+    "linger-queue": lingering(send_with(SAVE, kind=LINGER + DEPTH) + command(LET_GO)),
+    "linger-nested": lingering(send_with(FIND_ENDP, kind=LINGER + 2 * DEPTH) + send_with(FIND_ENDP, kind=LINGER + 3 * DEPTH)),
+    "linger-listening": lingering(send_with(FIND_ENDP, kind=LISTENING + LINGERS)
+                                  + send_with(SAVE, kind=LISTENING + LINGERS + DEPTH) + command(LET_GO)),
+    "linger-endless": lingering(send(b"x" * 255) + send_with(b"x" * 255, kind=LINGER) + send(b"x" * 255)
+                                + send_with(b"x", kind=LINGER)),
+    "linger-unread": lingering(send(FIND_DEST * 6) * 20 + send_with(b"x", kind=LINGER) + command(CLOSE), LITTLE_ROOM),
+    "linger-others": lingering(connect(NATIVE, agent=1, user=1) + send_with(FIND_ENDP, kind=LINGER) * 3
+                               + send_with(SAVE, agent=1) + send(FIND_INLINE, agent=1) + command(READ, agent=1) * 3),
     "half-requests": b"\x04" + b"".join(connect(POSTFIX, agent=i, user=i % 3) + send(b"x" * 250, agent=i) for i in range(4)),
     "endless": b"\0" + connect(POSTFIX) + send(b"x" * 255) * 4,
     "malformed": b"\0" + connect(POSTFIX) + send(encode([("request", "steal")]) + encode([("ttl", 1)]) + b"\0")

@@ -83,9 +83,10 @@ static void show_rest(struct driver *driver) {
                 connection_free(connection);
         }
         (void) printf("|%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
-                      " %" PRIu64 "\n",
+                      " %" PRIu64 " %" PRIu64 " %u\n",
                 counts->connections, counts->lent, counts->bindings, counts->endpoints, counts->destinations,
-                counts->bytes, counts->bindings_let_go, cache_next_deadline(driver->cache));
+                counts->bytes, counts->bindings_let_go, cache_next_deadline(driver->cache),
+                counts->connections_let_go, (unsigned) cache_gave_way(driver->cache));
 }
 
 static void save(struct driver *driver) {

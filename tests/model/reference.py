@@ -52,7 +52,9 @@ class Reference:
     max_connections: int = 0
     max_bytes: int = 0
     last_id: int = 0
-    let_go: int = 0
+    let_go: int = 0              # bindings, and
+    connections_let_go: int = 0  # at a limit
+    gave_way: int = 0            # the user of the last of both
 
     # What is there.
 
@@ -83,17 +85,17 @@ class Reference:
         parked = self.parked()
         return [len(parked), len(self.lent()), len(self.bindings),
                 len({(each.uid, each.endpoint) for each in parked}), len(self.destinations()),
-                self.bytes(), self.let_go, self.next_deadline()]
+                self.bytes(), self.let_go, self.next_deadline(), self.connections_let_go, self.gave_way]
 
     # Who holds how much.
 
-    def _held_connections(self) -> dict[int, int]:
+    def held_connections(self) -> dict[int, int]:
         held: dict[int, int] = {}
         for each in self.connections:
             held[each.saved_by] = held.get(each.saved_by, 0) + 1
         return held
 
-    def _held_bytes(self) -> dict[int, int]:
+    def held_bytes(self) -> dict[int, int]:
         """A label is on the account of the user who may find it."""
         held: dict[int, int] = {}
         for uid, size in ([(each.saved_by, self.cost("connection", len(each.prop) + len(each.farewell)))
@@ -130,10 +132,20 @@ class Reference:
             self._depart(first, why)
         return first is not None
 
+    def _evict(self, connection: Connection) -> None:
+        self.connections_let_go += 1
+        self.gave_way = connection.saved_by
+        self._depart(connection, LIMIT)
+
+    def _drop(self, binding: Binding) -> None:
+        self.let_go += 1
+        self.gave_way = binding.saved_by
+        self.bindings.remove(binding)
+
     def _evict_connection(self, user: Optional[int]) -> bool:
         first = self._first_parked(user=user)
         if first:
-            self._depart(first, LIMIT)
+            self._evict(first)
         return first is not None
 
     def _evict_entry(self, user: Optional[int]) -> bool:
@@ -141,10 +153,9 @@ class Reference:
                       default=None)
         connection = self._first_parked(binding.at if binding else INFINITY, user)
         if connection:
-            self._depart(connection, LIMIT)
+            self._evict(connection)
         elif binding:
-            self.bindings.remove(binding)
-            self.let_go += 1
+            self._drop(binding)
         return bool(connection or binding)
 
     def _evict_one(self, held: dict[int, int], limit: int, user: Optional[int], n: int,
@@ -175,12 +186,12 @@ class Reference:
 
     def _room_for_connections(self, user: Optional[int], n: int) -> None:
         while self.max_connections and len(self.connections) + n > self.max_connections:
-            if not self._evict_one(self._held_connections(), self.max_connections, user, n, self._evict_connection):
+            if not self._evict_one(self.held_connections(), self.max_connections, user, n, self._evict_connection):
                 break
 
     def _room(self, user: Optional[int], n: int) -> None:
         while self.max_bytes and self.bytes() + n > self.max_bytes:
-            if not self._evict_one(self._held_bytes(), self.max_bytes, user, n, self._evict_entry):
+            if not self._evict_one(self.held_bytes(), self.max_bytes, user, n, self._evict_entry):
                 break
 
     def limits(self, connections: int, size: int) -> str:
@@ -235,8 +246,7 @@ class Reference:
                 each.at, each.saved_by = at, saved_by
                 return "ok"
         if len(siblings) >= BINDINGS_MAX:
-            self.bindings.remove(min(siblings, key=lambda each: each.at))
-            self.let_go += 1
+            self._drop(min(siblings, key=lambda each: each.at))
         self._room(saved_by, self.cost("binding", len(prop)) + self.cost("destination", len(destination)) +
                    self.cost("endpoint", len(endpoint)))
         self.bindings.append(Binding(self._take_id(wanted), uid, destination, prop, endpoint, at, saved_by))

@@ -156,6 +156,7 @@ class Run:
 
     def _step(self, name: str, *arguments) -> None:
         self.model.departed.clear()
+        before = self.model
         if name == "restore":
             got, wanted = self._restore(*arguments)
         else:
@@ -167,6 +168,8 @@ class Run:
         compare("result", result, wanted)
         compare("departed", departed, self.model.departed)
         compare("counts", counts, self.model.counts())
+        if name in ("save", "bind", "limits"):
+            check_shares(before, self.model, None if name == "limits" else [*arguments, arguments[1]][6])
         for kind, there in (("walk_connections", self.model.parked()),
                             ("walk_bindings", self.model.bindings)):
             if self.walks[kind] is not None:
@@ -291,6 +294,21 @@ class Run:
                 raise Mismatch(f"never visited: {self.walks[kind]}")
             self.walks[kind] = None
         return got, got[0]
+
+
+def check_shares(before: Reference, after: Reference, user: Optional[int]) -> None:
+    """However it is decided who gives way: nobody who holds less than an equal share has lost anything for another's sake."""
+    if (after.connections_let_go, after.let_go) == (before.connections_let_go, before.let_go):
+        return
+    kept = {each.id for each in [*after.connections, *after.bindings]}
+    lost = {each.saved_by for each in [*before.connections, *before.bindings] if each.id not in kept} - {user}
+    for kind, held, limit in (("connections", before.held_connections(), after.max_connections),
+                              ("bytes", before.held_bytes(), after.max_bytes)):
+        if limit and EVERYONE not in held:
+            share = limit // max(1, len({*held, user} - {None}))
+            lost -= {each for each in lost if held.get(each, 0) >= share}
+    if lost and EVERYONE not in before.held_bytes() and (after.max_connections or after.max_bytes):
+        raise Mismatch(f"for user {user}, users {lost} had to give way and hold less than their share")
 
 
 def compare(what: str, got, wanted) -> None:

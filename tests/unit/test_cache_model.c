@@ -469,6 +469,93 @@ TEST(test_walk_while_vanishing) {
         end();
 }
 
+/* One endpoint with N connections, each with a socket. */
+static void fill_endpoint(size_t n) {
+        begin(1, 0);
+        for (size_t i = 0; i < n; i++) {
+                struct connection_details details = {
+                        .scope = { USER, 0 },
+                        .saved_by = USER,
+                        .cookie = i + 1,
+                        .endpoint = SLICE("endpoint"),
+                        .ttl_us = 1000,
+                        .deadline_us = now + 1000,
+                        .fd = (int) i,
+                };
+                struct connection *connection;
+
+                assert_int_equal(cache_save_endpoint(cache, &details, &connection), 0);
+        }
+}
+
+struct visits {
+        int last_fd;
+        size_t n;
+        struct connection *last;
+};
+
+static void visit_in_order(void *userdata, struct connection *connection) {
+        struct visits *visits = userdata;
+
+        assert_true(connection->fd > visits->last_fd);
+        visits->last_fd = connection->fd;
+        visits->last = connection;
+        visits->n++;
+}
+
+static void remove_one(struct connection *connection) {
+        cache_remove(cache, connection);
+        connection_free(connection);
+}
+
+/* What is looked at is counted by the budget: with so many calls, each entry is looked at once. */
+TEST(test_walk_of_one_endpoint) {
+        struct cache_cursor cursor = {};
+        struct visits visits = { .last_fd = -1 };
+        size_t n_calls = 1;
+
+        fill_endpoint(20000);
+        while (cache_walk_connections(cache, &cursor, 100, visit_in_order, &visits))
+                n_calls++;
+        assert_int_equal(visits.n, 20000);
+        assert_in_range(n_calls, 200, 210); /* with some for empty buckets */
+        end();
+}
+
+/* Those that were visited go, as they do when agents find them: that costs nothing either. */
+TEST(test_walk_behind_those_that_go) {
+        struct cache_cursor cursor = {};
+        struct visits visits = { .last_fd = -1 };
+        size_t n_calls = 1;
+
+        fill_endpoint(20000);
+        while (cache_walk_connections(cache, &cursor, 100, visit_in_order, &visits)) {
+                n_calls++;
+                while (cache_counts(cache)->connections > 20000 - visits.n)
+                        assert_true(take_endpoint(cache, USER, "endpoint", now) >= 0);
+        }
+        assert_int_equal(visits.n, 20000);
+        assert_in_range(n_calls, 200, 210); /* with some for empty buckets */
+        end();
+}
+
+/* Only the one behind which the walk stands goes, each time: it takes longer, but no call does, and none is visited twice. */
+TEST(test_walk_behind_one_that_goes) {
+        struct cache_cursor cursor = {};
+        struct visits visits = { .last_fd = -1 };
+        size_t n_before = 0;
+
+        fill_endpoint(5000);
+        while (cache_walk_connections(cache, &cursor, 100, visit_in_order, &visits)) {
+                assert_true(visits.n - n_before <= 100);
+                if (visits.n > n_before)
+                        remove_one(visits.last);
+                n_before = visits.n;
+        }
+        assert_int_equal(visits.n, 5000);
+        end();
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_histories),
@@ -476,6 +563,9 @@ int main(void) {
                 cmocka_unit_test(test_walks),
                 cmocka_unit_test(test_walk_while_growing),
                 cmocka_unit_test(test_walk_while_vanishing),
+                cmocka_unit_test(test_walk_of_one_endpoint),
+                cmocka_unit_test(test_walk_behind_those_that_go),
+                cmocka_unit_test(test_walk_behind_one_that_goes),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include "unit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -174,6 +175,46 @@ TEST(test_order_is_kept_and_only_the_newest_status) {
         teardown(&manager);
 }
 
+static void note(void *userdata, int fd) {
+        *(int *) userdata = fd;
+}
+
+/* A hand-over that is given up: what was not taken comes back with its descriptors, whatever else waits is still said. */
+TEST(test_taken_back) {
+        struct manager manager;
+        int n, pair[2], copy = -1;
+        char byte;
+
+        setup(&manager);
+        n = fill(&manager);
+        assert_int_equal(pipe2(pair, O_NONBLOCK | O_CLOEXEC), 0);
+        for (int i = 0; i < 2; i++) {
+                int fd;
+
+                (void) read_one(&manager, &fd);
+                run(&manager);
+        }
+        assert_int_equal(notify_say(manager.notify, "FDSTORE=1", &pair[1], 1), 0);
+        assert_int_equal(notify_say(manager.notify, "STOPPING=1", NULL, 0), 0);
+        closep(&pair[1]);
+
+        notify_take_back(manager.notify, note, &copy);
+        assert_true(copy >= 0);
+        assert_int_equal(read(pair[0], &byte, 1), -1);
+        closep(&copy);
+        assert_int_equal(read(pair[0], &byte, 1), 0);
+        closep(&pair[0]);
+
+        for (int i = 2; i < n; i++) {
+                int fd;
+
+                (void) read_one(&manager, &fd);
+                run(&manager);
+        }
+        expect(&manager, "STOPPING=1");
+        teardown(&manager);
+}
+
 TEST(test_settle_gives_up) {
         struct manager manager;
         uint64_t before;
@@ -230,6 +271,7 @@ int main(void) {
                 cmocka_unit_test(test_nobody_listens),
                 cmocka_unit_test(test_said_at_once),
                 cmocka_unit_test(test_order_is_kept_and_only_the_newest_status),
+                cmocka_unit_test(test_taken_back),
                 cmocka_unit_test(test_settle_gives_up),
                 cmocka_unit_test(test_settle_ends_when_all_is_read),
                 cmocka_unit_test(test_watchdog),
