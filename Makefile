@@ -110,10 +110,11 @@ deps_of_all := build
 deps_of_install := build
 deps_of_demo := build demo
 deps_of_check-quick := build check
-deps_of_deb := build package
-deps_of_rpm := build package
+deps_of_deb := build deb
+deps_of_rpm := build rpm
 deps_of_check-releases := releases
 deps_of_check-kernels := releases
+deps_of_check-newcomer := releases
 deps_of = $(or $(deps_of_$(1)),build demo check package)
 .PHONY: deps
 deps:
@@ -191,6 +192,7 @@ help:
 	@echo 'make check-quick  run those that need neither a booted systemd nor sanitizers'
 	@echo 'make check T=TEST run one file or test: T=tests/agent/test_care.py::test_name'
 	@echo 'make check-releases  run all tests in root file systems of RELEASES="bullseye bookworm trixie forky"'
+	@echo 'make check-newcomer  type what README says on bare RELEASES'
 	@echo 'make check-kernels   run those that depend on the kernel under the kernels of RELEASES, in qemu'
 	@echo 'make fuzz         run each fuzzer for FUZZ_SECONDS=60'
 	@echo 'make bench        compare its cost with the floor and with similar programs'

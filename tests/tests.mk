@@ -108,6 +108,12 @@ SUITE ?=
 check-releases: $(if $(filter deps,$(MAKECMDGOALS)),| deps)
 	@$(PYTHON) tests/releases/run $(B) $(RELEASES) $(if $(SUITE),'--suite=$(SUITE)')
 
+# What README says, typed in bare root file systems, where there is nothing but systemd. With Postfix before 3.6, only scachectl
+# knows what to do.
+.PHONY: check-newcomer
+check-newcomer: $(if $(filter deps,$(MAKECMDGOALS)),| deps)
+	@$(PYTHON) tests/releases/newcomer $(B) $(filter-out bullseye,$(RELEASES))
+
 # What the kernel has a say in, under those of other releases, in qemu.
 .PHONY: check-kernels
 check-kernels: $(if $(filter deps,$(MAKECMDGOALS)),| deps)

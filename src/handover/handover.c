@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -13,6 +14,7 @@
 #include "base/clock.h"
 #include "base/printable.h"
 #include "custody/descriptor.h"
+#include "handover/goodbye.h"
 #include "handover/index.h"
 #include "handover/keeper.h"
 #include "handover/parcels.h"
@@ -266,6 +268,24 @@ static int store(const struct handover *handover, struct inventory *inventory, s
         return r < 0 ? r : notify_settle(handover->notify, BARRIER_US);
 }
 
+/* What is stored is out of our hands. Returns how many connections that are. */
+static size_t leave_behind(
+        const struct handover *handover, struct inventory *inventory, const struct parcel parcels[]) {
+        int line = -1;
+        size_t n = 0;
+
+        for (size_t i = 0; i < inventory->n_connections; i++)
+                if (inventory->places[i] != PARCEL_NONE) {
+                        line = parcels[inventory->places[i]].sender;
+                        inventory->connections[n++] = inventory->connections[i];
+                }
+
+        goodbye_leave(handover->journal, line, inventory->connections, n);
+        for (size_t i = 0; i < n; i++)
+                custody_release(handover->custody, inventory->connections[i]);
+        return n;
+}
+
 /* Store what is in the inventory. RET_KEPT is how many connections are out of our hands after that. */
 static int save(const struct handover *handover, struct inventory *inventory, size_t *ret_kept) {
         struct parcel parcels[PARCELS_MAX];
@@ -286,18 +306,11 @@ static int save(const struct handover *handover, struct inventory *inventory, si
         if (r < 0) {
                 notify_take_back(handover->notify, close_parcel, handover->disposal);
                 clear_store(handover->notify);
-        }
+        } else
+                *ret_kept = leave_behind(handover, inventory, parcels);
         for (size_t i = 0; i < n_parcels; i++)
                 closep(&parcels[i].sender);
-        if (r < 0)
-                return r;
-
-        for (size_t i = 0; i < inventory->n_connections; i++)
-                if (inventory->places[i] != PARCEL_NONE) {
-                        custody_release(handover->custody, inventory->connections[i]);
-                        (*ret_kept)++;
-                }
-        return 0;
+        return r;
 }
 
 void handover_save(const struct handover *handover) {
@@ -478,6 +491,19 @@ static int open_index(struct taking *taking, struct slice bytes, struct index *r
         return r < 0 ? r : make_records(taking, ret);
 }
 
+static void say_taken(const struct taking *taking, size_t n_bindings, size_t n_lost, int error) {
+        /* Some had to give way to others at once: limits have become lower. */
+        size_t n_parked = (size_t) cache_counts(taking->handover->cache)->connections;
+        char evicted[sizeof(", evicted 18446744073709551615")] = "";
+
+        if (n_parked < taking->n_taken)
+                (void) snprintf(evicted, sizeof(evicted), ", evicted %zu", taking->n_taken - n_parked);
+        journal_say(taking->handover->journal, TAKEN_OVER, NULL,
+                "Restored %zu connection%s and %zu binding%s%s, lost %zu%s%s.", n_parked, plural(n_parked),
+                n_bindings, plural(n_bindings), evicted, n_lost, error < 0 ? ": " : "",
+                error < 0 ? strerror(-error) : "");
+}
+
 void handover_take(const struct handover *handover, struct passed *passed) {
         _cleanup_(unmap_index) struct slice bytes = {};
         struct index index = {};
@@ -507,13 +533,12 @@ void handover_take(const struct handover *handover, struct passed *passed) {
         statistics_note(handover->statistics, cache_counts(handover->cache));
         free(taking.records);
 
+        if (r >= 0)
+                goodbye_cancel(passed->parcel_fds, passed->n_parcels);
         if (r < 0)
                 journal_say(handover->journal, INDEX_REFUSED, NULL,
                         "Closed %zu connection%s kept over the restart: the index cannot be used (%s).",
                         n_lost, plural(n_lost), refusal(r));
         else
-                journal_say(handover->journal, TAKEN_OVER, NULL,
-                        "Restored %zu connection%s and %zu binding%s, lost %zu%s%s.", taking.n_taken,
-                        plural(taking.n_taken), n_bindings, plural(n_bindings), n_lost, q < 0 ? ": " : "",
-                        q < 0 ? strerror(-q) : "");
+                say_taken(&taking, n_bindings, n_lost, q);
 }

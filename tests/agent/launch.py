@@ -38,6 +38,7 @@ import time
 from pathlib import Path
 from typing import Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
+from books import Books
 from connection import DEFAULT_TIMEOUT
 from daemon import Daemon, Limits
 
@@ -322,6 +323,10 @@ class ServiceManager:
                 daemon.close()
             except Exception as error:
                 errors.append(f"{daemon}: {error}")
+        try:
+            self._check_books()
+        except AssertionError as error:
+            errors.append(str(error))
         self._stop.close()
         self._thread.join(DEFAULT_TIMEOUT)
         self._end()
@@ -330,6 +335,13 @@ class ServiceManager:
             end.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         assert not errors, "\n".join(errors)
+
+    def _check_books(self) -> None:
+        """Each process says what became of what the one before has kept."""
+        for one, next_one in zip(self.daemons, self.daemons[1:]):
+            kept, taken = (Books(line.text for line in each.lines()) for each in (one, next_one))
+            said = sum(taken[what] for what in ("restored", "evicted", "lost", "closed"))
+            assert said >= kept["kept"] - kept["not taken over"], f"{one} has {dict(kept)}, {next_one} {dict(taken)}"
 
     def _end(self) -> None:
         """Nothing of it is needed any more."""

@@ -11,12 +11,14 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 from typing import Iterator
 
 import pytest
 
+from books import Books
 from connection import Connection, identity, wait_until
 from launch import SOCKETS, Stored
 from protocol import FAIL, OK, Agent, ProtocolError
@@ -226,17 +228,26 @@ def test_flags_are_nobodys_but_the_agents(manager, start, dialect):
 
 
 def test_nothing_waits_for_a_peer_when_the_store_is_emptied(daemon, manager):
-    """The service manager must not block in a close: SO_LINGER is off before it has a copy."""
+    """The service manager must not block in a close: SO_LINGER is off before it has a copy, and it never has the last one."""
     (end, peer), = tcp_pairs(1)
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 30))
+    linger = struct.pack("ii", 1, 30)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     assert daemon.agent().save_endp(600, "endpoint", "", end.fileno()) == OK
     daemon.stop()
     lingering = struct.unpack("ii", end.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
     assert lingering[0] == 0
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    end.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            end.send(bytes(65536))
     end.close()
+    began = time.monotonic()
     manager.clear_store()
+    assert time.monotonic() - began < 1.0 * daemon.patience
     peer.settimeout(5)
-    assert peer.recv(10) == b"", "the connection outlived the store"
+    while peer.recv(1 << 20):
+        pass   # until the connection ends: it does not outlive the store
     peer.close()
 
 
@@ -313,10 +324,13 @@ def test_as_much_as_there_is_room_for(manager, room, kept):
     agent = daemon.agent()
     connections = [agent.park("endpoint") for _ in range(3)]
     daemon.stop()
+    said = Books(line.text for line in daemon.lines())
     if kept:
         assert all(is_silent(connection) for connection in connections)
+        assert said == {"kept": 3}
     else:
         assert [connection.wait_let_go() for connection in connections] == 3 * [b"QUIT\r\n"]
+        assert said == {"not kept": 3}
 
 
 @changes_the_store
@@ -367,6 +381,43 @@ def test_start_that_fails(manager, start, slip):
 
 
 @changes_the_store
+@pytest.mark.parametrize("count", [3, 300])
+def test_nobody_comes(manager, start, count):
+    """A stop comes between the two halves of a restart, or the signal was no restart's: the service manager drops all."""
+    daemon = start()
+    agent = daemon.agent()
+    connections = [agent.park(f"endpoint {i}") for i in range(count)]
+    silent = Connection()
+    assert daemon.agent("native").save_endp_inline(600, "without a farewell", "", silent.fd) == OK
+    silent.pass_on()
+    daemon.stop()
+    assert all(is_silent(connection) for connection in connections)
+    manager.clear_store()
+    for connection in connections:
+        assert connection.wait_let_go(10.0 * daemon.patience) == b"QUIT\r\n"
+        assert connection.wait_let_go() == b""
+        connection.close()
+    assert silent.wait_let_go() == b""
+    silent.close()
+    daemon.wait_line(f"Nobody took over {count + 1} kept connections: each was closed after its farewell.")
+
+
+@changes_the_store
+def test_killed_before_it_has_taken_over(manager, start):
+    """Its last copies are with the process that the one before has left."""
+    daemon = start()
+    connections = [daemon.agent().park("endpoint") for _ in range(3)]
+    daemon.stop()
+    stored = manager.stored()
+    successor = subprocess.Popen(["sleep", "60"], pass_fds=[fd for _, fd in stored])
+    manager.clear_store()
+    assert all(is_silent(connection) for connection in connections)
+    successor.kill()
+    successor.wait()
+    assert [connection.wait_let_go() for connection in connections] == 3 * [b"QUIT\r\n"]
+
+
+@changes_the_store
 def test_dropped_while_away(manager, start):
     """The service manager has the index, and no longer what is in it: that is no success."""
     daemon = start()
@@ -377,7 +428,7 @@ def test_dropped_while_away(manager, start):
         manager._drop(lambda stored: stored.name == "connections")
     daemon = start()
     daemon.wait_line("Restored 0 connections and 0 bindings, lost 3.")
-    assert [connection.wait_let_go() for connection in connections] == 3 * [b""]
+    assert [connection.wait_let_go() for connection in connections] == 3 * [b"QUIT\r\n"]
 
 
 def test_fewer_may_be_parked_next_time(manager, start):
@@ -385,6 +436,7 @@ def test_fewer_may_be_parked_next_time(manager, start):
     agent = daemon.agent()
     connections = [agent.park("endpoint", str(i)) for i in range(200)]
     daemon = restart(daemon, manager, connection_cache_size_limit=10)
+    daemon.wait_line("Restored 10 connections and 0 bindings, evicted 190, lost 0.")
     for connection in connections[:190]:
         assert connection.wait_let_go() == b"QUIT\r\n"
     agent = daemon.agent()
@@ -401,12 +453,14 @@ def test_fewer_descriptors_next_time(manager, start):
     daemon.stop()
     daemon = manager.start({"connection_cache_ttl_limit": "1h"},
                            rlimits={resource.RLIMIT_NOFILE: 256})
+    said = Books(line.text for line in daemon.lines())
     agent = daemon.agent()
     kept = 0
     while (found := agent.find_endp("endpoint")).status == OK:
         found.close()
         kept += 1
     assert 80 < kept < 256
+    assert said == {"restored": kept, "evicted": 600 - kept}
     for connection in connections[:600 - kept]:
         assert connection.wait_let_go() == b"QUIT\r\n", "lost, rather than let go"
 
@@ -511,7 +565,7 @@ def test_refused(manager, start, how, why):
     assert len(warnings) == 1 and why in warnings[0].text, warnings
     assert "20 connections" in warnings[0].text
     for connection in connections:
-        assert connection.wait_let_go() == b"", "nothing is known about it, not even its farewell"
+        assert connection.wait_let_go() == b"QUIT\r\n"
     agent = daemon.agent()
     agent.in_step()
     daemon.wait_open_fds(before)
@@ -531,7 +585,7 @@ def test_index_that_is_not_sealed(manager, start):
     replace_index(manager, content, SEALS & ~fcntl.F_SEAL_SHRINK)
     daemon = start()
     daemon.wait_line("index cannot be used")
-    assert connection.wait_let_go() == b""
+    assert connection.wait_let_go() == b"QUIT\r\n"
 
 
 @changes_the_store

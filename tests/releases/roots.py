@@ -21,6 +21,9 @@ UNSHARE = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--i
 # What tests/releases/inside is begun with; `make deps` brings all the rest.
 FIRST_PACKAGES = "make,python3"
 
+# What tests/releases/newcomer is begun with.
+BARE_PACKAGES = "systemd,systemd-sysv,dbus"
+
 
 class Unavailable(Exception):
     """There is no root file system of this release to be had; the text says why."""
@@ -43,16 +46,17 @@ def apt_options() -> list[str]:
             if re.match(r'Acquire::(Check-|Retries|https?::).* ".+";$', line)]
 
 
-def make_root(build: Path, release: str) -> Path:
-    """The root file system of this release. Raises Unavailable if the mirror does not have it."""
-    root = build / "roots" / release
+def make_root(build: Path, release: str, bare: bool = False) -> Path:
+    """The root file system of this release, or one with less in it. Raises Unavailable if the mirror does not have it."""
+    root = build / "roots" / (f"{release}-bare" if bare else release)
     if root.is_dir():
         return root
-    unfinished = root.with_name(f"{release}.unfinished")
+    unfinished = root.with_name(f"{root.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    result = subprocess.run(["mmdebstrap", "--mode=root", "--variant=apt", f"--include={FIRST_PACKAGES}", *apt_options(), release,
-                             str(unfinished), mirror()],
+    result = subprocess.run(["mmdebstrap", "--mode=root", f"--variant={'minbase' if bare else 'apt'}",
+                             f"--include={BARE_PACKAGES if bare else FIRST_PACKAGES}", *apt_options(), release, str(unfinished),
+                             mirror()],
                             text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if result.returncode != 0:
         raise Unavailable("\n".join(result.stdout.splitlines()[-5:]))

@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from rig import Machine, MachineError, Unsupported, format_entries
+# What agents do and what the journal says of it is the same for these tests.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agent"))
+
+from rig import Machine, MachineError, Unsupported, format_entries  # noqa: E402
 
 JOURNAL_LINES = 100
 

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from books import Books
 from rig import REPO, Machine
 
 VERSION = re.search(r"(?m)^VERSION := (\S+)", (REPO / "Makefile").read_text())[1]
@@ -133,3 +134,5 @@ def check_upgrade(machine: Machine, upgrade: Callable[[], object]) -> None:
     for parking in parkings:
         output, _ = parking.communicate("\n", timeout=60)
         assert (output, parking.returncode) == ("found\n", 0)
+    said = Books(entry["MESSAGE"] for entry in machine.journal(SYSLOG_IDENTIFIER="scached"))
+    assert said == dict.fromkeys(("kept", "restored"), PARKED + PARKED // 10)

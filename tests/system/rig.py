@@ -6,7 +6,7 @@
         machine.run("systemctl start hello.service")
         machine.journal_wait("hello", unit="hello.service")
 
-The machine shows the files of this host, and keeps its changes to itself. See boot for how.
+The machine shows the files of this host, or of another root file system, and keeps its changes to itself. See boot for how.
 """
 
 from __future__ import annotations
@@ -105,8 +105,9 @@ def _content(fd: int) -> str:
 class Machine:
     """A booted systemd. Use it as a context manager, or start() and stop() it."""
 
-    def __init__(self, repo: Path = REPO, build: Path = BUILD):
+    def __init__(self, repo: Path = REPO, build: Path = BUILD, root: Path = Path("/")):
         self.repo, self.build = repo, build
+        self.root = root                   # whose files and systemd it has
         self.pid = 0                       # of its systemd, as seen from outside
         self.cgroup = Path()               # likewise
         self.boot_seconds = 0.0
@@ -135,7 +136,7 @@ class Machine:
         # A session of its own: Ctrl-C ends the test, which then ends the machine, in this order.
         # And when this process dies in any other way, the closed standard input says the same.
         self._supervisor = subprocess.Popen(
-            [sys.executable, BOOT, *(f"{name}={folder}" for name, folder in folders.items())],
+            [sys.executable, BOOT, f"--root={self.root}", *(f"{name}={folder}" for name, folder in folders.items())],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._console,
             start_new_session=True, bufsize=0)
         try:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What administrators do heals by itself. Sequences of it, drawn by chance, are in test_sequences.py."""
 
+import re
 import time
 
 import pytest
 
+from books import Books
+from rig import REPO
 from sequences import Worker
 
 SERVICE = "scached.service"
@@ -33,8 +36,17 @@ def wait_answers(asker: Worker, since: float, timeout: float = OUTAGE_MAX) -> No
         time.sleep(0.05)
 
 
+def wait_served(host) -> None:
+    """A socket that opens again within TriggerLimitIntervalSec= of its failure may fail once more."""
+    host.wait(lambda: host.run(["scachectl", "status"], check=False).returncode == 0, 3 * PAUSE + OUTAGE_MAX)
+
+
 def at(entry: dict) -> float:
     return int(entry["__MONOTONIC_TIMESTAMP"]) / 1e6
+
+
+def books(machine) -> Books:
+    return Books(entry["MESSAGE"] for entry in machine.journal(SYSLOG_IDENTIFIER="scached"))
 
 
 def result(machine, unit: str) -> tuple[str, str]:
@@ -59,6 +71,73 @@ def test_sockets_and_service_move_together(host, commands):
     host.run(commands)
     wait_answers(asker, time.monotonic())
     assert keeper.ask() == {"found": KEPT, "told_goodbye": 0, "lost": []}
+    books(host).check(told=0)
+
+
+DROP_IN = "/etc/systemd/system/scached.service.d/broken.conf"
+
+
+RESTART = "systemctl restart scached.service"
+RESTART_AND_STOP = ("systemctl --no-block restart scached.service; "
+                    "until systemctl show -P SubState scached.service | grep -qx {}; do :; done; systemctl stop scached.service")
+
+
+@pytest.mark.parametrize("drop_in, command, said", [
+    ("", RESTART, {"kept": KEPT, "restored": KEPT}),
+    ("", "systemctl stop scached.service", {"drained": KEPT}),
+    ("FileDescriptorStoreMax=0", RESTART, {"not kept": KEPT}),
+    ("FileDescriptorStoreMax=1", RESTART, {"not kept": KEPT}),
+    ("ExecStart=\nExecStart=/usr/sbin/scached -o max_idle=soon", RESTART, {"kept": KEPT, "restored": KEPT, "drained": KEPT}),
+    ("ExecStart=\nExecStart=/nonexistent", RESTART, {"kept": KEPT, "not taken over": KEPT}),
+    ("ExecStartPre=/bin/sleep 60", RESTART_AND_STOP.format("start-pre"), {"kept": KEPT, "not taken over": KEPT}),
+    ("ExecStart=\nExecStart=/bin/sleep 60", RESTART_AND_STOP.format("start"), {"kept": KEPT, "not taken over": KEPT}),
+    ("", "systemctl kill scached.service", {"kept": KEPT, "not taken over": KEPT}),
+], ids=["restart", "stop", "no store", "no room", "bad setting", "start that fails", "stop before a start", "stop of a start", "kill"])
+def test_the_journal_says_what_the_peers_see(host, drop_in, command, said):
+    keeper = Worker(host, "keep", "/run/scached/scached.sock", str(KEPT))
+    keeper.hear()
+    host.write(DROP_IN, f"[Service]\n{drop_in}\n")
+    host.systemctl("daemon-reload")
+    host.run(command, check=False)
+    host.wait(lambda: books(host) == said, 10, f"the journal says {said}")
+    host.run(["rm", DROP_IN])
+    host.systemctl("daemon-reload")
+    host.systemctl("start", SERVICE)
+    found = 0 if books(host).told() else KEPT
+    assert keeper.ask() == {"found": found, "told_goodbye": KEPT - found, "lost": []}
+    books(host).check(told=KEPT - found)
+    assert not [entry["MESSAGE"] for entry in host.journal() if "eft-over process" in entry["MESSAGE"]]
+
+
+@pytest.mark.parametrize("change, path", [
+    ("systemctl mask scached.socket && systemctl unmask scached.socket", "/run/scached/scached.sock"),
+    ("mkdir -p /etc/systemd/system/scached.socket.d && printf '[Socket]\nListenStream=\nListenStream=/run/scached/other\n' "
+     ">/etc/systemd/system/scached.socket.d/other.conf && systemctl daemon-reload", "/run/scached/other"),
+])
+def test_what_takes_a_restart_of_the_socket(host, change, path):
+    """scached(8) names these. As long as the service runs, it has the socket."""
+    host.run(["scachectl", "status"])
+    host.run(change)
+    host.systemctl("stop", SERVICE)
+    assert result(host, "scached.socket") == ("active", "success")
+    agent = ["python3", "-c", "import sys; from protocol import Agent; Agent(sys.argv[1], 'native', 3)", path]
+    assert host.run(agent, check=False).returncode != 0
+    host.systemctl("restart", "scached.socket")
+    host.run(agent)
+
+
+def test_readme_quotes_what_is_said_where_users_are_missing(host):
+    row = next(line for line in (REPO / "README.md").read_text().splitlines() if "systemd-sysusers" in line)
+    quoted = re.findall("`(.*?)`", row.split("|")[1])
+    host.systemctl("stop", "scached*")
+    host.run("userdel scached; groupdel scache")
+    host.mark = host.journal_end()
+    assert host.systemctl("start", "scached.socket", check=False).returncode != 0
+    host.run("scachectl status", check=False)
+    host.wait(lambda: len({entry.get("UNIT") for entry in host.journal()
+                           if any(words in entry["MESSAGE"] for words in quoted)} & {"scached.socket", SERVICE}) == 2, 10)
+    host.run(["systemd-sysusers"])
+    wait_served(host)
 
 
 def test_start_after_a_stop_of_all(host):
@@ -80,7 +159,6 @@ def test_masked_and_unmasked(host):
 
 
 # What keeps the service from starting: a file, its text, and what takes it away.
-DROP_IN = "/etc/systemd/system/scached.service.d/broken.conf"
 CAUSES = {
     "condition": (DROP_IN, "[Unit]\nConditionPathExists=/nonexistent\n"),
     "requirement": (DROP_IN, "[Unit]\nRequires=broken.service\nAfter=broken.service\n"),
@@ -115,11 +193,30 @@ def test_service_that_cannot_start(host, cause):
         assert result(host, unit)[0] == "active"
 
 
-def test_stop_ends_the_attempts(host):
+def close_control_socket(host) -> None:
+    """The service cannot start, and somebody has asked it."""
     host.write(*CAUSES["user"])
     host.systemctl("daemon-reload")
     host.run("scachectl status", check=False)
     host.wait(lambda: result(host, "scached-control.socket")[0] == "failed", 20)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_reset_of_a_failure_is_no_end(host, reset):
+    close_control_socket(host)
+    if reset:
+        host.systemctl("reset-failed", "scached*")
+    host.run(["rm", CAUSES["user"][0]])
+    host.systemctl("daemon-reload")
+    host.wait(lambda: result(host, "scached-control.socket")[0] == "active", 2 * PAUSE + OUTAGE_MAX)
+    wait_served(host)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_stop_ends_the_attempts(host, reset):
+    close_control_socket(host)
+    if reset:
+        host.systemctl("reset-failed", "scached*")
     host.systemctl("stop", "scached-control.socket")
     host.wait(lambda: result(host, "scached-reopen@scached-control.service")[0] == "inactive", 5)
 

@@ -12,17 +12,14 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Callable, Iterator, NamedTuple
 
 import pytest
 
+from hostile import ALICE, FLOOD_RATIO, MALLORY, MEDIAN_RATIO, QUIET, Program, check, compare, prefer
 from rig import Machine
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agent"))
-from hostile import ALICE, FLOOD_RATIO, MALLORY, MEDIAN_RATIO, QUIET, Program, check, compare, prefer  # noqa: E402
 
 SERVICE = "scached.service"
 SOCKETS = ("scached.socket", "scached-control.socket")

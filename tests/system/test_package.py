@@ -61,6 +61,19 @@ OF_SOME_RELEASES = re.compile(r"\b(package-supports-alternative-init-but-no-init
                               r"|ored-build-depends-on-obsolete-package Build-Depends: pkg-config)\b")
 
 
+@pytest.mark.parametrize("group, answers", [("build", ""), ("check", "postfix postfix/main_mailer_type select No configuration\n")])
+def test_deps_answer_for_postfix_only_where_they_install_it(fresh_machine, group, answers):
+    """Who installs Postfix later is asked, and gets a main.cf."""
+    deps = REPO / "packaging/deps"
+    readers = re.search(r'(?m)^readers_of_debian="(.*)"', deps.read_text())[1].split()
+    fresh_machine.run(["mkdir", "-p", *(f"/root/readers/usr/share/doc/{name}" for name in readers)])
+    fresh_machine.run("rm -f /usr/sbin/postfix")
+    for name, does in (("apt-get", ":"), ("dpkg-query", "false"), ("debconf-set-selections", "cat >>/root/answers")):
+        fresh_machine.write(f"/usr/local/sbin/{name}", f"#!/bin/sh\n{does}\n", 0o755)
+    fresh_machine.run(["sh", fresh_machine.inside(deps), group], env={"READERS": "/root/readers"})
+    assert fresh_machine.run("cat /root/answers", check=False).stdout == answers
+
+
 def test_lintian_has_nothing_to_say(packages):
     result = subprocess.run(["lintian", "--allow-root", "--pedantic", "--display-info", "--fail-on=none",
                              *packages.glob("*.changes")],

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -68,22 +69,29 @@ def descriptors(machine) -> int:
     return len(os.listdir(f"/proc/{machine.pid}/fd"))
 
 
-def test_five_thousand_connections_over_ten_restarts(host):
-    before = descriptors(host)
-    holders = [Worker(host, "hold", NATIVE, GROUP, uid, "2500") for uid in (ALICE, BOB)]
-    for holder in holders:
-        assert holder.hear() == {"parked": 2500}
+def restarts(host, count: int) -> list[float]:
+    """Returns how long each took, in seconds."""
     took = []
-    for _ in range(10):
+    for _ in range(count):
         began = time.monotonic()
         host.systemctl("restart", SERVICE)
         took.append(time.monotonic() - began)
+    return took
+
+
+def test_five_thousand_connections_over_ten_restarts(host):
+    before = descriptors(host)
+    quiet = restarts(host, 5)
+    holders = [Worker(host, "hold", NATIVE, GROUP, uid, "2500") for uid in (ALICE, BOB)]
+    for holder in holders:
+        assert holder.hear() == {"parked": 2500}
+    took = restarts(host, 10)
     host.wait(lambda: descriptors(host) <= before, 5, "systemd lets go of its copies")
     assert host.show(SERVICE, "NFileDescriptorStore")["NFileDescriptorStore"] == "0"
     kept = [entry["MESSAGE"] for entry in host.journal(unit=SERVICE) if "Restored" in entry["MESSAGE"]]
-    print(f"restarts took {min(took):.2f} to {max(took):.2f} s; {kept[-1]}")
+    print(f"restarts took {min(took):.2f} to {max(took):.2f} s, with nothing parked {min(quiet):.2f} to {max(quiet):.2f} s; {kept[-1]}")
     assert len(kept) == 10 and all(", lost 0." in line for line in kept), kept
-    assert max(took) < 2.0
+    assert median(took) < 8 * median(quiet)
     for holder in holders:
         said = holder.stop()
         print(said)

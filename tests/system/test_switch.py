@@ -3,6 +3,7 @@
 
 import pytest
 
+from books import Books
 from mail import Postfix, Sink
 from sequences import Worker
 
@@ -122,6 +123,7 @@ def test_service_that_runs_for_other_agents(host):
     said = switch(host, "enable")
     assert "a lookup works" in said and active(host, UNIT)
     assert worker.ask() == {"found": 10, "told_goodbye": 0, "lost": []}
+    assert Books(entry["MESSAGE"] for entry in host.journal(SYSLOG_IDENTIFIER="scached")) == {"kept": 10, "restored": 10}
     said = switch(host, "enable")
     assert "already" in said and "enabled" not in said
 
