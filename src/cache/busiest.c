@@ -45,18 +45,19 @@ uint64_t busiest_bytes(const struct busiest *busiest) {
         return busiest->n_rows * (sizeof(struct busiest_row) + 2 * sizeof(void *));
 }
 
-struct busiest_row *busiest_find(const struct busiest *busiest, uint64_t key, uint32_t *hint) {
-        struct busiest_row *row;
+static struct busiest_row *find(const struct busiest *busiest, uint64_t key, uint32_t *hint) {
+        struct busiest_row *row = row_of(table_find(&busiest->by_key, key, row_matches, NULL));
 
+        *hint = row ? row->number + 1 : BUSIEST_NONE;
+        return row;
+}
+
+struct busiest_row *busiest_find(const struct busiest *busiest, uint64_t key, uint32_t *hint) {
+        if (*hint == BUSIEST_NONE)
+                return NULL;
         if (*hint > 0 && *hint <= busiest->n_rows && busiest->rows[*hint - 1]->by_key.hash == key)
                 return busiest->rows[*hint - 1];
-        if (busiest->n_rows == 0)
-                return NULL;
-
-        row = row_of(table_find(&busiest->by_key, key, row_matches, NULL));
-        if (row)
-                *hint = row->number + 1;
-        return row;
+        return find(busiest, key, hint);
 }
 
 /* Make a row, or take over that of the least weight. Returns NULL if there is no memory for one. */
@@ -112,6 +113,12 @@ struct busiest_row *busiest_look(struct busiest *busiest, uint64_t key, struct s
         if (busiest->rows_max == 0 || (is_full && !is_sampled(busiest)))
                 return NULL;
 
+        /* The label of another epoch may have one. */
+        row = find(busiest, key, hint);
+        if (row) {
+                row->weight += is_full ? BUSIEST_SAMPLING : 1;
+                return row;
+        }
         row = get_row(busiest);
         if (!row)
                 return NULL;

@@ -18,7 +18,7 @@
  * BUSIEST_SAMPLING lookups of labels without a row is looked at, and weighs as much: where no label is busier than others, that is
  * what keeps lookups cheap. */
 
-#define BUSIEST_SAMPLING 8
+#define BUSIEST_SAMPLING 16
 
 /* Bytes of a label that are kept to show it; labels are told apart by their keys. */
 #define BUSIEST_LABEL_MAX 224
@@ -32,9 +32,8 @@ struct busiest_row {
         uint64_t error; /* the part of the weight that may be of others */
         uint64_t since_us;
         /* Since then. */
-        uint64_t hits;
+        uint64_t hits; /* of an endpoint, also those by a destination */
         uint64_t misses[_REASON_MAX];
-        uint64_t taken;      /* an endpoint's connections that were found, by it or by a destination */
         uint64_t dead;       /* an endpoint's connections whose peer hung up or spoke */
         uint32_t label_size; /* of the whole label */
         char label[BUSIEST_LABEL_MAX];
@@ -60,7 +59,11 @@ void busiest_set_limit(struct busiest *busiest, size_t limit);
 /* Return the memory that it takes, in bytes. */
 uint64_t busiest_bytes(const struct busiest *busiest);
 
-/* Return the row of the label with this key, NULL if it has none. HINT may be the number of its row plus 1, and becomes that. */
+/* What a caller remembers of the row of a label, so that it need not be looked up each time: 0 at first, then its number plus 1,
+ * which may be that of another label by now, or: */
+#define BUSIEST_NONE UINT32_MAX
+
+/* Return the row of the label with this key, NULL if it has none. */
 struct busiest_row *busiest_find(const struct busiest *busiest, uint64_t key, uint32_t *hint);
 
 /* The label with this key, of SCOPE, is looked up at NOW µs. Returns its row, NULL if it has and gets none. */

@@ -257,8 +257,7 @@ int cache_save_endpoint(
                         connection_bytes(details->property.size, details->farewell.size) +
                                 label_bytes(details->endpoint.size));
                 r = connection_new(cache, account, details, ret);
-                /* Of an endpoint that has others, that is remembered already. */
-                if (r >= 0 && (*ret)->endpoint->n_parked == 1)
+                if (r >= 0)
                         reasons_parked(cache, (*ret)->endpoint);
         }
         account_release(&cache->accounts, account);

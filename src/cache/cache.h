@@ -80,6 +80,7 @@ void cache_explain_miss(struct cache *cache, enum label_kind kind, struct scope 
 /* A connection that was found: of which endpoint, and when. All zero is none. */
 struct cache_taking {
         uint64_t key;
+        uint64_t epoch;
         uint64_t at_us;
 };
 

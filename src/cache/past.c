@@ -61,7 +61,7 @@ void past_deinit(struct past *past) {
 }
 
 void past_set_limit(struct past *past, uint64_t limit) {
-        uint64_t sets_max = (limit + HISTORY_WAYS - 1) / HISTORY_WAYS;
+        uint64_t sets_max = (limit + PAST_WAYS - 1) / PAST_WAYS;
 
         if (sets_max < past->n_sets)
                 past_deinit(past);
@@ -92,7 +92,7 @@ static void split(struct past *past) {
         size_t n = 0;
 
         to = set_at(past, past->n_sets++);
-        for (size_t i = 0; i < HISTORY_WAYS; i++) {
+        for (size_t i = 0; i < PAST_WAYS; i++) {
                 if (from->words[i] == 0 || set_of(past, from->keys[i]) != to)
                         continue;
                 to->keys[n] = from->keys[i];
@@ -119,11 +119,11 @@ uint64_t past_bytes(const struct past *past) {
         return past->n_segments * SEGMENT_SETS * sizeof(struct past_set);
 }
 
-/* The place of a key in a set; HISTORY_WAYS if it is not there. */
+/* The place of a key in a set; PAST_WAYS if it is not there. */
 static size_t place_of(const struct past_set *set, uint64_t key) {
         size_t i = 0;
 
-        while (i < HISTORY_WAYS && (set->keys[i] != key || set->words[i] == 0))
+        while (i < PAST_WAYS && (set->keys[i] != key || set->words[i] == 0))
                 i++;
         return i;
 }
@@ -132,13 +132,30 @@ static size_t place_of(const struct past_set *set, uint64_t key) {
 static size_t oldest_in(const struct past_set *set) {
         size_t oldest = 0;
 
-        for (size_t i = 1; i < HISTORY_WAYS; i++)
+        for (size_t i = 1; i < PAST_WAYS; i++)
                 if (set->words[i] < set->words[oldest])
                         oldest = i;
         return oldest;
 }
 
-void past_note(struct past *past, uint64_t key, const struct past_entry *entry) {
+struct past_record past_pack(const struct past_entry *entry) {
+        return (struct past_record){
+                .word = MIN(entry->at_us, TIME_MAX) << TIME_SHIFT |
+                        (entry->epoch & EPOCH_BITS) << EPOCH_SHIFT | ((uint64_t) entry->reason + 1),
+                .detail = entry->detail,
+        };
+}
+
+struct past_entry past_unpack(struct past_record record) {
+        return (struct past_entry){
+                .reason = (enum reason)((record.word & REASON_BITS) - 1),
+                .at_us = record.word >> TIME_SHIFT,
+                .epoch = (unsigned) (record.word >> EPOCH_SHIFT & EPOCH_BITS),
+                .detail = record.detail,
+        };
+}
+
+void past_note(struct past *past, uint64_t key, struct past_record record) {
         struct past_set *set;
         size_t i;
 
@@ -147,35 +164,24 @@ void past_note(struct past *past, uint64_t key, const struct past_entry *entry) 
 
         set = set_of(past, key);
         i = place_of(set, key);
-        if (i == HISTORY_WAYS) {
+        if (i == PAST_WAYS) {
                 i = oldest_in(set);
                 past->n_entries += set->words[i] == 0;
                 set->keys[i] = key;
         }
-        set->words[i] = MIN(entry->at_us, TIME_MAX) << TIME_SHIFT |
-                (entry->epoch & EPOCH_BITS) << EPOCH_SHIFT | ((uint64_t) entry->reason + 1);
-        set->details[i] = entry->detail;
+        set->words[i] = record.word;
+        set->details[i] = record.detail;
 }
 
-bool past_find(const struct past *past, uint64_t key, struct past_entry *ret) {
+struct past_record past_find(const struct past *past, uint64_t key) {
         const struct past_set *set;
-        uint64_t word;
         size_t i;
 
         if (past->n_sets == 0)
-                return false;
+                return (struct past_record){};
 
         set = set_of(past, key);
         i = place_of(set, key);
-        if (i == HISTORY_WAYS)
-                return false;
-
-        word = set->words[i];
-        *ret = (struct past_entry){
-                .reason = (enum reason)((word & REASON_BITS) - 1),
-                .at_us = word >> TIME_SHIFT,
-                .epoch = (unsigned) (word >> EPOCH_SHIFT & EPOCH_BITS),
-                .detail = set->details[i],
-        };
-        return true;
+        return i < PAST_WAYS ? (struct past_record){ set->words[i], set->details[i] }
+                             : (struct past_record){};
 }

@@ -33,13 +33,22 @@ struct past_entry {
                 detail; /* of a connection: for how long it had been parked; of a binding: the key of its endpoint */
 };
 
-#define HISTORY_WAYS 8
+/* The same in little space; a word of 0 is none. */
+struct past_record {
+        uint64_t word; /* time, epoch, reason */
+        uint64_t detail;
+};
+
+struct past_record past_pack(const struct past_entry *entry);
+struct past_entry past_unpack(struct past_record record);
+
+#define PAST_WAYS 8
 
 /* One line of the processor's cache to look for a key. An entry is in use if its word is not 0. */
 struct past_set {
-        uint64_t keys[HISTORY_WAYS];
-        uint64_t words[HISTORY_WAYS]; /* time, epoch, reason */
-        uint64_t details[HISTORY_WAYS];
+        uint64_t keys[PAST_WAYS];
+        uint64_t words[PAST_WAYS];
+        uint64_t details[PAST_WAYS];
 };
 
 /* Sets of eight, in each of which the entry of longest ago gives way. There are more of them as they fill, one at a time (linear
@@ -71,7 +80,7 @@ static inline unsigned past_epoch(uint64_t epoch) {
 }
 
 /* Remember this of the label with this key, instead of what was remembered so far. */
-void past_note(struct past *past, uint64_t key, const struct past_entry *entry);
+void past_note(struct past *past, uint64_t key, struct past_record record);
 
-/* Return whether anything is remembered of a label. */
-bool past_find(const struct past *past, uint64_t key, struct past_entry *ret);
+/* Return what is remembered of a label. */
+struct past_record past_find(const struct past *past, uint64_t key);

@@ -19,7 +19,7 @@ void reasons_set_limit(struct cache *cache) {
         uint64_t n = limit, rows = limit > 0 ? BUSIEST_ROWS : 0;
 
         if (bytes > 0) {
-                n = MIN(n, bytes / HISTORY_PART / sizeof(struct past_set) * HISTORY_WAYS);
+                n = MIN(n, bytes / HISTORY_PART / sizeof(struct past_set) * PAST_WAYS);
                 rows = MIN(rows, bytes / BUSIEST_PART / sizeof(struct busiest_row));
         }
 
@@ -46,25 +46,30 @@ void reasons_grow(struct cache *cache) {
         note_memory(cache);
 }
 
-void reasons_parked(struct cache *cache, const struct label *endpoint) {
-        const struct past_entry entry = {
-                .reason = REASON_THERE,
+/* What an entry has in common whatever it is about. */
+static struct past_entry entry_now(
+        const struct cache *cache, const struct label *label, enum reason reason) {
+        return (struct past_entry){
+                .reason = reason,
                 .at_us = cache->now_us,
-                .epoch = past_epoch(endpoint->scope.epoch),
+                .epoch = past_epoch(label->scope.epoch),
         };
+}
 
-        past_note(&cache->past, label_key(endpoint, LABEL_ENDPOINT), &entry);
+/* While an endpoint is there, it keeps the last that happened to it itself, where it costs nothing. That it is there is to be
+ * known to those who look for it from another epoch. */
+void reasons_parked(struct cache *cache, const struct label *endpoint) {
+        const struct past_entry entry = entry_now(cache, endpoint, REASON_THERE);
+
+        if (endpoint->n_parked == 1 && endpoint->last.word == 0)
+                past_note(&cache->past, label_key(endpoint, LABEL_ENDPOINT), past_pack(&entry));
 }
 
 static void note_binding(struct cache *cache, const struct binding *binding, enum reason reason) {
-        const struct past_entry entry = {
-                .reason = reason,
-                .at_us = cache->now_us,
-                .epoch = past_epoch(binding->destination->scope.epoch),
-                .detail = label_key(binding->endpoint, LABEL_ENDPOINT),
-        };
+        struct past_entry entry = entry_now(cache, binding->destination, reason);
 
-        past_note(&cache->past, label_key(binding->destination, LABEL_DESTINATION), &entry);
+        entry.detail = label_key(binding->endpoint, LABEL_ENDPOINT);
+        past_note(&cache->past, label_key(binding->destination, LABEL_DESTINATION), past_pack(&entry));
 }
 
 void reasons_bound(struct cache *cache, const struct binding *binding) {
@@ -77,21 +82,20 @@ void reasons_unbound(struct cache *cache, const struct binding *binding, enum re
 
 void reasons_ended(struct cache *cache, struct connection *connection, enum reason reason) {
         struct label *endpoint = connection->endpoint;
-        uint64_t key = label_key(endpoint, LABEL_ENDPOINT);
-        const struct past_entry entry = {
-                .reason = reason,
-                .at_us = cache->now_us,
-                .epoch = past_epoch(endpoint->scope.epoch),
-                .detail = connection_idle(connection, cache->now_us),
-        };
+        struct past_entry entry = entry_now(cache, endpoint, reason);
+        struct busiest_row *row;
 
-        past_note(&cache->past, key, &entry);
-        if (reason == REASON_DEAD) {
-                struct busiest_row *row = busiest_find(&cache->busiest[LABEL_ENDPOINT], key, &endpoint->row);
+        if (cache->limits.history == 0)
+                return;
 
-                if (row)
-                        row->dead++;
-        }
+        entry.detail = connection_idle(connection, cache->now_us);
+        endpoint->last = past_pack(&entry);
+        if (reason != REASON_DEAD)
+                return;
+        row = busiest_find(
+                &cache->busiest[LABEL_ENDPOINT], label_key(endpoint, LABEL_ENDPOINT), &endpoint->row);
+        if (row)
+                row->dead++;
 }
 
 /* A label is looked up. Returns its row among the busiest, or NULL. */
@@ -112,22 +116,16 @@ static struct busiest_row *look_at(struct cache *cache, enum label_kind kind, st
 
 void reasons_found(struct cache *cache, struct label *destination, struct connection *connection) {
         struct label *endpoint = connection->endpoint;
-        const struct past_entry entry = {
-                .reason = REASON_BUSY,
-                .at_us = cache->now_us,
-                .epoch = past_epoch(endpoint->scope.epoch),
-        };
+        const struct past_entry entry = entry_now(cache, endpoint, REASON_BUSY);
         struct busiest_row *row;
 
         if (cache->limits.history == 0)
                 return;
 
-        past_note(&cache->past, label_key(endpoint, LABEL_ENDPOINT), &entry);
+        endpoint->last = past_pack(&entry);
         row = look_at(cache, LABEL_ENDPOINT, endpoint);
-        if (row) {
-                row->taken++;
-                row->hits += !destination;
-        }
+        if (row)
+                row->hits++;
         if (destination) {
                 row = look_at(cache, LABEL_DESTINATION, destination);
                 if (row)
@@ -135,53 +133,65 @@ void reasons_found(struct cache *cache, struct label *destination, struct connec
         }
 }
 
-/* What the history says of a label that an agent of EPOCH looks for and does not find; of two things, the last. */
-static void judge(const struct cache *cache, const struct past_entry *entry, uint64_t epoch,
-        struct cache_miss *miss, uint64_t *at_us) {
+/* The last that happened to an endpoint; a word of 0 is nothing. */
+static struct past_record last_of(const struct cache *cache, const struct label *endpoint, uint64_t key) {
+        return endpoint && endpoint->last.word != 0 ? endpoint->last : past_find(&cache->past, key);
+}
+
+/* A verdict in the making: of two things, the one that happened last. */
+struct verdict {
+        const struct cache *cache;
+        uint64_t epoch; /* of who looks */
+        uint64_t at_us;
+        struct cache_miss *miss;
+};
+
+static void judge(struct verdict *verdict, const struct past_entry *entry) {
+        uint64_t now_us = verdict->cache->now_us;
         enum reason reason = entry->reason;
 
-        if (entry->at_us <= *at_us)
+        if (entry->at_us <= verdict->at_us)
                 return;
-        if (entry->epoch != past_epoch(epoch))
+        if (entry->epoch != past_epoch(verdict->epoch))
                 reason = REASON_OUTDATED;
         else if (reason == REASON_THERE)
                 reason = REASON_UNKNOWN;
 
-        *at_us = entry->at_us;
-        *miss = (struct cache_miss){
+        verdict->at_us = entry->at_us;
+        *verdict->miss = (struct cache_miss){
                 .reason = reason,
-                .ago_us = cache->now_us > entry->at_us ? cache->now_us - entry->at_us : 0,
+                .ago_us = now_us > entry->at_us ? now_us - entry->at_us : 0,
                 .idle_us = entry->detail,
         };
 }
 
-static void judge_endpoint(
-        const struct cache *cache, uint64_t key, uint64_t epoch, struct cache_miss *miss, uint64_t *at_us) {
-        struct past_entry entry;
+static void judge_endpoint(struct verdict *verdict, const struct label *endpoint, uint64_t key) {
+        struct past_record record = last_of(verdict->cache, endpoint, key);
+        struct past_entry entry = past_unpack(record);
 
-        if (past_find(&cache->past, key, &entry))
-                judge(cache, &entry, epoch, miss, at_us);
+        if (record.word != 0)
+                judge(verdict, &entry);
 }
 
 /* A binding has come to its end as ENTRY says. Where its endpoint has a connection, that is why there was no way to it; where it
  * has none, the last that happened to the endpoint is. */
-static void judge_former(const struct cache *cache, const struct past_entry *entry, uint64_t epoch,
-        struct cache_miss *miss, uint64_t *at_us) {
-        const struct label *endpoint = label_find_key(cache, LABEL_ENDPOINT, entry->detail, epoch);
-        struct past_entry binding = *entry, connection;
+static void judge_former(struct verdict *verdict, struct past_entry *entry) {
+        const struct cache *cache = verdict->cache;
+        uint64_t key = entry->detail;
+        const struct label *endpoint = label_find_key(cache, LABEL_ENDPOINT, key, verdict->epoch);
 
-        if ((endpoint && endpoint->n_parked > 0) || !past_find(&cache->past, entry->detail, &connection)) {
-                binding.detail = 0;
-                judge(cache, &binding, epoch, miss, at_us);
-        } else
-                judge(cache, &connection, epoch, miss, at_us);
+        entry->detail = 0;
+        if ((endpoint && endpoint->n_parked > 0) || last_of(cache, endpoint, key).word == 0)
+                judge(verdict, entry);
+        else
+                judge_endpoint(verdict, endpoint, key);
 }
 
-static void judge_destination(const struct cache *cache, const struct label *destination, uint64_t key,
-        uint64_t epoch, struct cache_miss *miss) {
+static void judge_destination(struct verdict *verdict, const struct label *destination, uint64_t key) {
+        const struct cache *cache = verdict->cache;
+        struct past_record record;
         struct past_entry entry;
         struct binding *binding;
-        uint64_t at_us = 0;
         unsigned n = 0;
 
         if (destination)
@@ -191,22 +201,28 @@ static void judge_destination(const struct cache *cache, const struct label *des
                         if (n++ == BINDINGS_JUDGED)
                                 break;
                         if (binding->deadline.at_us > cache->now_us) {
-                                judge_endpoint(cache, endpoint, epoch, miss, &at_us);
+                                judge_endpoint(verdict, binding->endpoint, endpoint);
                                 continue;
                         }
                         entry = (struct past_entry){ REASON_EXPIRED, binding->deadline.at_us,
-                                past_epoch(epoch), endpoint };
-                        judge_former(cache, &entry, epoch, miss, &at_us);
+                                past_epoch(verdict->epoch), endpoint };
+                        judge_former(verdict, &entry);
                 }
-        if (n == 0 && past_find(&cache->past, key, &entry))
-                judge_former(cache, &entry, epoch, miss, &at_us);
+        if (n > 0)
+                return;
+
+        record = past_find(&cache->past, key);
+        entry = past_unpack(record);
+        if (record.word != 0)
+                judge_former(verdict, &entry);
 }
 
 void cache_explain_miss(struct cache *cache, enum label_kind kind, struct scope scope, struct slice text,
         uint64_t now_us, bool is_over, struct cache_miss *ret) {
         struct label *label;
         struct busiest_row *row;
-        uint64_t key, at_us = 0;
+        struct verdict verdict = { cache, scope.epoch, 0, ret };
+        uint64_t key;
         uint32_t hint = 0;
 
         *ret = (struct cache_miss){ .reason = is_over ? REASON_OUTDATED : REASON_UNKNOWN };
@@ -217,9 +233,9 @@ void cache_explain_miss(struct cache *cache, enum label_kind kind, struct scope 
         key = label_key_of(cache, kind, scope.uid, text);
         label = label_find_key(cache, kind, key, scope.epoch);
         if (!is_over && kind == LABEL_ENDPOINT)
-                judge_endpoint(cache, key, scope.epoch, ret, &at_us);
+                judge_endpoint(&verdict, label, key);
         else if (!is_over)
-                judge_destination(cache, label, key, scope.epoch, ret);
+                judge_destination(&verdict, label, key);
 
         row = look(cache, kind, key, scope, text, label ? &label->row : &hint);
         if (row)
@@ -230,20 +246,25 @@ void cache_tell_time(struct cache *cache, uint64_t now_us) {
         cache->now_us = now_us;
 }
 
-void cache_note_used(struct cache *cache, const struct cache_taking *taking, uint64_t now_us) {
-        struct past_entry entry;
+struct cache_taking cache_taking(const struct cache *cache, const struct connection *connection) {
+        return (struct cache_taking){ label_key(connection->endpoint, LABEL_ENDPOINT),
+                connection->endpoint->scope.epoch, cache->now_us };
+}
 
-        if (!past_find(&cache->past, taking->key, &entry) || entry.reason != REASON_BUSY ||
-                entry.at_us != taking->at_us)
+void cache_note_used(struct cache *cache, const struct cache_taking *taking, uint64_t now_us) {
+        struct label *endpoint = label_find_key(cache, LABEL_ENDPOINT, taking->key, taking->epoch);
+        struct past_record record = last_of(cache, endpoint, taking->key);
+        struct past_entry entry = past_unpack(record);
+
+        if (record.word == 0 || entry.reason != REASON_BUSY || entry.at_us != taking->at_us)
                 return;
 
         entry.reason = REASON_USED;
         entry.at_us = now_us;
-        past_note(&cache->past, taking->key, &entry);
-}
-
-struct cache_taking cache_taking(const struct cache *cache, const struct connection *connection) {
-        return (struct cache_taking){ label_key(connection->endpoint, LABEL_ENDPOINT), cache->now_us };
+        if (endpoint && endpoint->last.word != 0)
+                endpoint->last = past_pack(&entry);
+        else
+                past_note(&cache->past, taking->key, past_pack(&entry));
 }
 
 const struct busiest *cache_busiest(const struct cache *cache, enum label_kind kind) {

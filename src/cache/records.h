@@ -10,6 +10,7 @@
 
 #include "base/slice.h"
 #include "cache/deadlines.h"
+#include "cache/past.h"
 #include "cache/table.h"
 
 /* Others read the records; only the cache writes them, but for what is the owner's. */
@@ -90,9 +91,10 @@ struct label {
         };
         struct scope scope;
         uint32_t size;
-        uint32_t n_holders; /* connections, lent ones too, and bindings */
-        uint32_t n_parked;  /* connections of an endpoint that are parked */
-        uint32_t row;       /* among the busiest: its number plus 1, or one that it had */
+        uint32_t n_holders;      /* connections, lent ones too, and bindings */
+        uint32_t n_parked;       /* connections of an endpoint that are parked */
+        uint32_t row;            /* a hint of busiest_look() */
+        struct past_record last; /* of an endpoint: the last that happened, since it is there */
         char text[];
 };
 

@@ -17,6 +17,7 @@ enum kind {
         KIND_GAUGE,
         KIND_COUNTER,
         KIND_INFO,
+        KIND_HISTOGRAM,
 };
 
 static const struct {
@@ -27,9 +28,19 @@ static const struct {
         [KIND_COUNTER] = { "_total",
                 { [METRICS_OPENMETRICS] = "counter", [METRICS_PROMETHEUS] = "counter" } },
         [KIND_INFO] = { "_info", { [METRICS_OPENMETRICS] = "info", [METRICS_PROMETHEUS] = "gauge" } },
+        [KIND_HISTOGRAM] = { "",
+                { [METRICS_OPENMETRICS] = "histogram", [METRICS_PROMETHEUS] = "histogram" } },
 };
 
-/* A family, and its samples: one for each number of the report. */
+/* The samples of lookups that missed, one for each reason. */
+#define MISS(kind, reason) \
+        { kind "_misses_" reason, "kind=\"" kind "\",result=\"miss\",reason=\"" reason "\"" }
+#define MISSES(kind)                                                                                       \
+        MISS(kind, "unknown"), MISS(kind, "expired"), MISS(kind, "dead"), MISS(kind, "evicted"),           \
+                MISS(kind, "flushed"), MISS(kind, "replaced"), MISS(kind, "outdated"), MISS(kind, "busy"), \
+                MISS(kind, "used")
+
+/* A family, and its samples: one for each number of the report; of a histogram, what the names of its numbers begin with. */
 static const struct {
         const char *name; /* of the family */
         enum kind kind;
@@ -38,7 +49,7 @@ static const struct {
         struct {
                 const char *number; /* in the report */
                 const char *labels; /* or NULL */
-        } samples[6];
+        } samples[20];
 } families[] = {
         { "scached_agents", KIND_GAUGE, NULL, "Connected agents.", { { "agents", NULL } } },
         { "scached_connections", KIND_GAUGE, NULL,
@@ -56,6 +67,9 @@ static const struct {
                 { { "bindings", NULL } } },
         { "scached_memory_bytes", KIND_GAUGE, "bytes", "Memory that the cache uses.",
                 { { "memory_bytes", NULL } } },
+        { "scached_history_memory_bytes", KIND_GAUGE, "bytes",
+                "Memory for what is remembered of labels: why lookups miss, and which are the busiest.",
+                { { "history_memory_bytes", NULL } } },
         { "scached_agents_memory_bytes", KIND_GAUGE, "bytes",
                 "Memory for large requests and answers of agents.", { { "agents_memory_bytes", NULL } } },
         { "scached_descriptors_in_flight", KIND_GAUGE, NULL,
@@ -63,11 +77,18 @@ static const struct {
                 { { "descriptors_in_flight", NULL } } },
         { "scached_ttl_limit_seconds", KIND_GAUGE, "seconds", "Longest time to live of a connection.",
                 { { "ttl_limit_us", NULL } } },
-        { "scached_lookups", KIND_COUNTER, NULL, "Lookups by kind and result.",
-                { { "destination_hits", "kind=\"destination\",result=\"hit\"" },
-                        { "destination_misses", "kind=\"destination\",result=\"miss\"" },
-                        { "endpoint_hits", "kind=\"endpoint\",result=\"hit\"" },
-                        { "endpoint_misses", "kind=\"endpoint\",result=\"miss\"" } } },
+        { "scached_lookups", KIND_COUNTER, NULL,
+                "Lookups by kind and result, those that missed also by the last that happened to the label.",
+                { { "destination_hits", "kind=\"destination\",result=\"hit\"" }, MISSES("destination"),
+                        { "endpoint_hits", "kind=\"endpoint\",result=\"hit\"" }, MISSES("endpoint") } },
+        { "scached_reuse_idle_seconds", KIND_HISTOGRAM, "seconds",
+                "Connections that were found, by how long they had been parked.",
+                { { "reuse_idle", NULL } } },
+        { "scached_expired_ago_seconds", KIND_HISTOGRAM, "seconds",
+                "Lookups that missed what had expired, by how long ago.", { { "expired_ago", NULL } } },
+        { "scached_dead_idle_seconds", KIND_HISTOGRAM, "seconds",
+                "Connections whose peer hung up or sent something, by how long they had been parked.",
+                { { "dead_idle", NULL } } },
         { "scached_deliveries", KIND_COUNTER, NULL,
                 "Deliveries by the result of all their lookups: one reuse or one miss each.",
                 { { "deliveries_reused", "result=\"reused\"" },
@@ -109,12 +130,54 @@ static void put_header(FILE *out, enum metrics_format format, const char *name, 
                 fprintf(out, "# UNIT %s %s\n", name, unit);
 }
 
+/* A number of the report, of which the name is in two parts. */
+static uint64_t number_of(const struct report *report, const char *name, const char *suffix) {
+        char text[REPORT_NAME_MAX];
+
+        (void) snprintf(text, sizeof(text), "%s_%s", name, suffix);
+        return report_number(report, text);
+}
+
+/* The report has a number for each bucket alone, here it includes those below it. */
+static void put_histogram(FILE *out, const char *name, const char *number, const struct report *report) {
+        static const struct {
+                const char *suffix, *bound;
+        } buckets[] = {
+                { "100ms", "0.1" },
+                { "200ms", "0.2" },
+                { "500ms", "0.5" },
+                { "1s", "1.0" },
+                { "2s", "2.0" },
+                { "5s", "5.0" },
+                { "10s", "10.0" },
+                { "20s", "20.0" },
+                { "30s", "30.0" },
+                { "60s", "60.0" },
+                { "120s", "120.0" },
+                { "300s", "300.0" },
+                { "600s", "600.0" },
+                { "longer", "+Inf" },
+        };
+        uint64_t count = 0, us = number_of(report, number, "us");
+
+        for (size_t i = 0; i < ELEMENTSOF(buckets); i++) {
+                count += number_of(report, number, buckets[i].suffix);
+                fprintf(out, "%s_bucket{le=\"%s\"} %" PRIu64 "\n", name, buckets[i].bound, count);
+        }
+        fprintf(out, "%s_sum %" PRIu64 ".%06" PRIu64 "\n", name, us / USEC_PER_SEC, us % USEC_PER_SEC);
+        fprintf(out, "%s_count %" PRIu64 "\n", name, count);
+}
+
 static void put_families(FILE *out, enum metrics_format format, const struct report *report) {
         for (size_t i = 0; i < ELEMENTSOF(families); i++) {
                 const char *name = families[i].name, *unit = families[i].unit;
                 enum kind kind = families[i].kind;
 
                 put_header(out, format, name, kind, unit, families[i].help);
+                if (kind == KIND_HISTOGRAM) {
+                        put_histogram(out, name, families[i].samples[0].number, report);
+                        continue;
+                }
                 for (size_t k = 0; k < ELEMENTSOF(families[i].samples) && families[i].samples[k].number;
                         k++) {
                         const char *labels = families[i].samples[k].labels;
