@@ -9,8 +9,8 @@
 /* Sets come in segments, so that growing never copies them. */
 #define SEGMENT_SETS UINT64_C(64)
 
-/* The history grows once its sets have so many entries on average: few of them are full by then. */
-#define WAYS_TAKEN 5
+/* It grows once its sets have so many entries on average. Those that are split last have twice as many by then, and few are full. */
+#define WAYS_TAKEN 3
 
 /* A word: 48 bits of time (µs since boot: nine years), 12 of the epoch, 4 of the reason, which is one higher there. */
 #define TIME_MAX    ((UINT64_C(1) << 48) - 1)
