@@ -41,8 +41,13 @@ void busiest_set_limit(struct busiest *busiest, size_t limit) {
         busiest->rows_max = limit;
 }
 
+/* With its places in the array and in the heap, and what malloc(3) adds. */
+uint64_t busiest_row_bytes(void) {
+        return sizeof(struct busiest_row) + 4 * sizeof(void *);
+}
+
 uint64_t busiest_bytes(const struct busiest *busiest) {
-        return busiest->n_rows * (sizeof(struct busiest_row) + 2 * sizeof(void *));
+        return busiest->n_rows * busiest_row_bytes();
 }
 
 static struct busiest_row *find(const struct busiest *busiest, uint64_t key, uint32_t *hint) {

@@ -56,8 +56,9 @@ void busiest_deinit(struct busiest *busiest);
 /* Change the number of rows. If there are fewer than before, all are forgotten. */
 void busiest_set_limit(struct busiest *busiest, size_t limit);
 
-/* Return the memory that it takes, in bytes. */
+/* Return the memory that it takes, and a row of it, in bytes. */
 uint64_t busiest_bytes(const struct busiest *busiest);
+uint64_t busiest_row_bytes(void);
 
 /* What a caller remembers of the row of a label, so that it need not be looked up each time: 0 at first, then its number plus 1,
  * which may be that of another label by now, or: */

@@ -60,9 +60,11 @@ void past_deinit(struct past *past) {
         *past = (struct past){};
 }
 
-void past_set_limit(struct past *past, uint64_t limit) {
+void past_set_limit(struct past *past, uint64_t limit, uint64_t bytes) {
         uint64_t sets_max = (limit + PAST_WAYS - 1) / PAST_WAYS;
 
+        if (bytes > 0)
+                sets_max = MIN(sets_max, bytes / (SEGMENT_SETS * sizeof(struct past_set)) * SEGMENT_SETS);
         if (sets_max < past->n_sets)
                 past_deinit(past);
         past->sets_max = sets_max;

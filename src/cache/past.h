@@ -61,9 +61,9 @@ struct past {
         uint64_t n_entries;
 };
 
-/* Change how many labels are remembered, rounded up to a whole set; 0 is none. If there are fewer than before, all are
- * forgotten. */
-void past_set_limit(struct past *past, uint64_t limit);
+/* Change how many labels are remembered, rounded up to a whole set; 0 is none. BYTES, if not 0, is the memory that they may take. If
+ * there are fewer than before, all are forgotten. */
+void past_set_limit(struct past *past, uint64_t limit, uint64_t bytes);
 
 /* Release the memory. */
 void past_deinit(struct past *past);

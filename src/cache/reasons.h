@@ -23,3 +23,7 @@ void reasons_found(struct cache *cache, struct label *destination, struct connec
 /* A connection that is still in the cache, or a binding, comes to its end. */
 void reasons_ended(struct cache *cache, struct connection *connection, enum reason reason);
 void reasons_unbound(struct cache *cache, const struct binding *binding, enum reason reason);
+
+/* A label is looked up. Returns its row among the busiest, or NULL; HINT as in busiest_look(). */
+struct busiest_row *reasons_look(struct cache *cache, enum label_kind kind, uint64_t key, struct scope scope,
+        struct slice text, uint32_t *hint);

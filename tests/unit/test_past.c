@@ -46,7 +46,7 @@ TEST(test_off_keeps_nothing) {
 TEST(test_the_last_is_kept) {
         struct past past = {};
 
-        past_set_limit(&past, 1);
+        past_set_limit(&past, 1, 0);
         note(&past, 1, 10);
         note(&past, 1, 20);
         assert_int_equal(time_of(&past, 1), 20);
@@ -60,7 +60,7 @@ TEST(test_the_last_is_kept) {
 TEST(test_the_oldest_gives_way) {
         struct past past = {};
 
-        past_set_limit(&past, 3);
+        past_set_limit(&past, 3, 0);
         for (uint64_t key = 1; key <= PAST_WAYS; key++)
                 note(&past, key, 100 + key);
         note(&past, 1, 200);
@@ -79,7 +79,7 @@ TEST(test_growth) {
         static uint64_t keys[10 * LIMIT];
         struct past past = {};
 
-        past_set_limit(&past, LIMIT);
+        past_set_limit(&past, LIMIT, 0);
         for (size_t i = 0; i < LIMIT / 2; i++) {
                 keys[i] = next_random(&seed);
                 note(&past, keys[i], i + 1);
@@ -100,9 +100,11 @@ TEST(test_growth) {
         for (size_t i = 10 * LIMIT - LIMIT / 4; i < 10 * LIMIT; i++)
                 assert_int_equal(time_of(&past, keys[i]), i + 1);
 
-        past_set_limit(&past, 2 * LIMIT);
+        past_set_limit(&past, 2 * LIMIT, 0);
         assert_true(past.n_entries > 0);
-        past_set_limit(&past, LIMIT / 2);
+        past_set_limit(&past, 2 * LIMIT, full_bytes);
+        assert_true(past.n_entries > 0);
+        past_set_limit(&past, LIMIT / 2, 0);
         assert_int_equal(past.n_entries, 0);
         assert_int_equal(past_bytes(&past), 0);
         past_deinit(&past);

@@ -318,7 +318,6 @@ TEST(test_replaced) {
 TEST(test_memory) {
         enum { BYTES = 1 << 20 };
         struct cache_limits limits = { .bytes = BYTES, .history = 1000000 };
-        struct slice property;
         struct cache *cache;
 
         assert_int_equal(cache_new(&cache, &cache_key, &limits), 0);
@@ -329,15 +328,14 @@ TEST(test_memory) {
                 cache_tell_time(cache, NOW + (uint64_t) i);
                 bind_to(cache, USER, label, "", label, NOW, SECOND);
                 park(cache, USER, label, i, NOW, SECOND);
-                (void) cache_find_destination(
-                        cache, (struct scope){ .uid = USER + 1 }, slice_of(label), NOW, &property);
-                cache_explain_miss(cache, LABEL_DESTINATION, (struct scope){ .uid = USER + 1 },
-                        slice_of(label), NOW, false, &(struct cache_miss){});
+                for (enum label_kind kind = 0; kind < _LABEL_KIND_MAX; kind++)
+                        cache_explain_miss(cache, kind, (struct scope){ .uid = USER + 1 }, slice_of(label),
+                                NOW, false, &(struct cache_miss){});
                 drop_departed(cache);
                 assert_true(cache_counts(cache)->history_bytes <= BYTES / 8);
                 /* A row that a lookup gets is paid for by the next save. */
                 assert_true(cache_counts(cache)->bytes + cache_counts(cache)->history_bytes <=
-                        BYTES + sizeof(struct busiest_row) + 16);
+                        BYTES + 2 * busiest_row_bytes());
         }
         assert_true(cache_counts(cache)->history_bytes > BYTES / 10);
         empty_cache(cache);
