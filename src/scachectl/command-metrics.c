@@ -34,7 +34,7 @@ static const struct {
 
 /* The samples of lookups that missed, one for each reason. */
 #define MISS(kind, reason) \
-        { kind "_misses_" reason, "kind=\"" kind "\",result=\"miss\",reason=\"" reason "\"" }
+        { kind "_misses_" reason, "kind=\"" kind "\",reason=\"" reason "\"" }
 #define MISSES(kind)                                                                                       \
         MISS(kind, "unknown"), MISS(kind, "expired"), MISS(kind, "dead"), MISS(kind, "evicted"),           \
                 MISS(kind, "flushed"), MISS(kind, "replaced"), MISS(kind, "outdated"), MISS(kind, "busy"), \
@@ -77,10 +77,14 @@ static const struct {
                 { { "descriptors_in_flight", NULL } } },
         { "scached_ttl_limit_seconds", KIND_GAUGE, "seconds", "Longest time to live of a connection.",
                 { { "ttl_limit_us", NULL } } },
-        { "scached_lookups", KIND_COUNTER, NULL,
-                "Lookups by kind and result, those that missed also by the last that happened to the label.",
-                { { "destination_hits", "kind=\"destination\",result=\"hit\"" }, MISSES("destination"),
-                        { "endpoint_hits", "kind=\"endpoint\",result=\"hit\"" }, MISSES("endpoint") } },
+        { "scached_lookups", KIND_COUNTER, NULL, "Lookups by kind and result.",
+                { { "destination_hits", "kind=\"destination\",result=\"hit\"" },
+                        { "destination_misses", "kind=\"destination\",result=\"miss\"" },
+                        { "endpoint_hits", "kind=\"endpoint\",result=\"hit\"" },
+                        { "endpoint_misses", "kind=\"endpoint\",result=\"miss\"" } } },
+        { "scached_misses", KIND_COUNTER, NULL,
+                "Lookups that missed, by kind and by the last that happened to what was looked up.",
+                { MISSES("destination"), MISSES("endpoint") } },
         { "scached_reuse_idle_seconds", KIND_HISTOGRAM, "seconds",
                 "Connections that were found, by how long they had been parked.",
                 { { "reuse_idle", NULL } } },
@@ -139,30 +143,36 @@ static uint64_t number_of(const struct report *report, const char *name, const c
 }
 
 /* The report has a number for each bucket alone, here it includes those below it. */
-static void put_histogram(FILE *out, const char *name, const char *number, const struct report *report) {
+static void put_histogram(FILE *out, enum metrics_format format, const char *name, const char *number,
+        const struct report *report) {
         static const struct {
                 const char *suffix, *bound;
         } buckets[] = {
                 { "100ms", "0.1" },
                 { "200ms", "0.2" },
                 { "500ms", "0.5" },
-                { "1s", "1.0" },
-                { "2s", "2.0" },
-                { "5s", "5.0" },
-                { "10s", "10.0" },
-                { "20s", "20.0" },
-                { "30s", "30.0" },
-                { "60s", "60.0" },
-                { "120s", "120.0" },
-                { "300s", "300.0" },
-                { "600s", "600.0" },
+                { "1s", "1" },
+                { "2s", "2" },
+                { "5s", "5" },
+                { "10s", "10" },
+                { "20s", "20" },
+                { "30s", "30" },
+                { "60s", "60" },
+                { "120s", "120" },
+                { "300s", "300" },
+                { "600s", "600" },
                 { "longer", "+Inf" },
         };
         uint64_t count = 0, us = number_of(report, number, "us");
 
         for (size_t i = 0; i < ELEMENTSOF(buckets); i++) {
+                const char *bound = buckets[i].bound;
+                /* OpenMetrics wants a point in each number, and readers of the other one take it out. */
+                bool is_whole = !strchr(bound, '.') && *bound != '+';
+
                 count += number_of(report, number, buckets[i].suffix);
-                fprintf(out, "%s_bucket{le=\"%s\"} %" PRIu64 "\n", name, buckets[i].bound, count);
+                fprintf(out, "%s_bucket{le=\"%s%s\"} %" PRIu64 "\n", name, bound,
+                        format == METRICS_OPENMETRICS && is_whole ? ".0" : "", count);
         }
         fprintf(out, "%s_sum %" PRIu64 ".%06" PRIu64 "\n", name, us / USEC_PER_SEC, us % USEC_PER_SEC);
         fprintf(out, "%s_count %" PRIu64 "\n", name, count);
@@ -175,7 +185,7 @@ static void put_families(FILE *out, enum metrics_format format, const struct rep
 
                 put_header(out, format, name, kind, unit, families[i].help);
                 if (kind == KIND_HISTOGRAM) {
-                        put_histogram(out, name, families[i].samples[0].number, report);
+                        put_histogram(out, format, name, families[i].samples[0].number, report);
                         continue;
                 }
                 for (size_t k = 0; k < ELEMENTSOF(families[i].samples) && families[i].samples[k].number;
