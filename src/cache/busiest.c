@@ -98,37 +98,49 @@ static struct busiest_row *get_row(struct busiest *busiest) {
         return row;
 }
 
-/* One in BUSIEST_SAMPLING, and not by turns: then those that come by turns would never be seen (Knuth's MMIX generator). */
-static bool is_sampled(struct busiest *busiest) {
+/* How many lookups of labels without a row one of them stands for. */
+static uint64_t sampling(const struct busiest *busiest) {
+        uint64_t least;
+
+        if (busiest->n_rows < busiest->rows_max)
+                return 1;
+        least = heap_first(&busiest->by_weight)->key;
+        return MIN(MAX(least / BUSIEST_SAMPLING_PART, UINT64_C(1)), (uint64_t) BUSIEST_SAMPLING_MAX);
+}
+
+/* One in N, and not by turns: then labels that come by turns would never be seen (Knuth's MMIX generator). */
+static bool is_sampled(struct busiest *busiest, uint64_t n) {
         busiest->random = busiest->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        return (busiest->random >> 32) % BUSIEST_SAMPLING == 0;
+        return (busiest->random >> 32) % n == 0;
 }
 
 struct busiest_row *busiest_look(struct busiest *busiest, uint64_t key, struct scope scope,
         struct slice label, uint64_t now_us, uint32_t *hint) {
         struct busiest_row *row = busiest_find(busiest, key, hint);
-        bool is_full = busiest->n_rows >= busiest->rows_max;
-        uint64_t weight_before;
+        uint64_t weight_before, n;
 
         if (row) {
                 row->weight++;
                 row->scope = scope;
                 return row;
         }
-        if (busiest->rows_max == 0 || (is_full && !is_sampled(busiest)))
+        if (busiest->rows_max == 0)
+                return NULL;
+        n = sampling(busiest);
+        if (n > 1 && !is_sampled(busiest, n))
                 return NULL;
 
         /* The label of another epoch may have one. */
         row = find(busiest, key, hint);
         if (row) {
-                row->weight += is_full ? BUSIEST_SAMPLING : 1;
+                row->weight += n;
                 return row;
         }
         row = get_row(busiest);
         if (!row)
                 return NULL;
 
-        weight_before = row->weight + (is_full ? BUSIEST_SAMPLING - 1 : 0);
+        weight_before = row->weight + n - 1;
         *row = (struct busiest_row){
                 .by_weight = row->by_weight,
                 .number = row->number,

@@ -60,11 +60,10 @@ struct connection *cache_find_endpoint(
 struct connection *cache_find_destination(struct cache *cache, struct scope scope, struct slice destination,
         uint64_t now_us, struct slice *ret_property);
 
-/* Why a lookup missed. Times are in µs. */
+/* Why a lookup missed, and how many µs ago that happened. */
 struct cache_miss {
         enum reason reason;
-        uint64_t ago_us;  /* since what the reason says */
-        uint64_t idle_us; /* for how long the connection had been parked then; 0 where there was none */
+        uint64_t ago_us;
 };
 
 /* Say why a lookup missed at NOW µs, once after each that did, and count it among the busiest labels. IS_OVER: the agent is of an

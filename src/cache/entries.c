@@ -164,7 +164,7 @@ static int label_hold(struct cache *cache, struct labels *labels, struct scope s
                 label->scope = scope;
                 label->size = (uint32_t) text.size;
                 label->n_holders = label->n_parked = label->row = 0;
-                label->last = (struct past_record){};
+                label->last = 0;
                 put_string(label->text, text);
                 table_add(&labels->table, &label->by_text, label_hash(cache, scope, text));
                 cache->counts.bytes += label_bytes(text.size);
@@ -184,8 +184,8 @@ static void label_release(struct cache *cache, struct labels *labels, struct lab
 
         if (labels->recent == label)
                 labels->recent = NULL;
-        if (label->last.word != 0)
-                past_note(&cache->past, label_key(label, LABEL_ENDPOINT), label->last);
+        if (label->last != 0)
+                past_note(&cache->past, label_key(label, LABEL_ENDPOINT), label->last, 0);
         table_remove(&labels->table, &label->by_text);
         cache->counts.bytes -= label_bytes(label->size);
         account_discharge(&cache->accounts, accounts_find(&cache->accounts, label->scope.uid), ACCOUNT_BYTES,

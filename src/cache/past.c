@@ -98,7 +98,7 @@ static void split(struct past *past) {
                 if (from->words[i] == 0 || set_of(past, from->keys[i]) != to)
                         continue;
                 to->keys[n] = from->keys[i];
-                to->details[n] = from->details[i];
+                to->endpoints[n] = from->endpoints[i];
                 to->words[n++] = from->words[i];
                 from->words[i] = 0;
         }
@@ -140,24 +140,20 @@ static size_t oldest_in(const struct past_set *set) {
         return oldest;
 }
 
-struct past_record past_pack(const struct past_entry *entry) {
-        return (struct past_record){
-                .word = MIN(entry->at_us, TIME_MAX) << TIME_SHIFT |
-                        (entry->epoch & EPOCH_BITS) << EPOCH_SHIFT | ((uint64_t) entry->reason + 1),
-                .detail = entry->detail,
-        };
+uint64_t past_pack(const struct past_entry *entry) {
+        return MIN(entry->at_us, TIME_MAX) << TIME_SHIFT | (entry->epoch & EPOCH_BITS) << EPOCH_SHIFT |
+                ((uint64_t) entry->reason + 1);
 }
 
-struct past_entry past_unpack(struct past_record record) {
+struct past_entry past_unpack(uint64_t word) {
         return (struct past_entry){
-                .reason = (enum reason)((record.word & REASON_BITS) - 1),
-                .at_us = record.word >> TIME_SHIFT,
-                .epoch = (unsigned) (record.word >> EPOCH_SHIFT & EPOCH_BITS),
-                .detail = record.detail,
+                .reason = (enum reason)((word & REASON_BITS) - 1),
+                .at_us = word >> TIME_SHIFT,
+                .epoch = (unsigned) (word >> EPOCH_SHIFT & EPOCH_BITS),
         };
 }
 
-void past_note(struct past *past, uint64_t key, struct past_record record) {
+void past_note(struct past *past, uint64_t key, uint64_t word, uint64_t endpoint) {
         struct past_set *set;
         size_t i;
 
@@ -171,19 +167,22 @@ void past_note(struct past *past, uint64_t key, struct past_record record) {
                 past->n_entries += set->words[i] == 0;
                 set->keys[i] = key;
         }
-        set->words[i] = record.word;
-        set->details[i] = record.detail;
+        set->words[i] = word;
+        set->endpoints[i] = endpoint;
 }
 
-struct past_record past_find(const struct past *past, uint64_t key) {
+uint64_t past_find(const struct past *past, uint64_t key, uint64_t *ret_endpoint) {
         const struct past_set *set;
         size_t i;
 
         if (past->n_sets == 0)
-                return (struct past_record){};
+                return 0;
 
         set = set_of(past, key);
         i = place_of(set, key);
-        return i < PAST_WAYS ? (struct past_record){ set->words[i], set->details[i] }
-                             : (struct past_record){};
+        if (i == PAST_WAYS)
+                return 0;
+
+        *ret_endpoint = set->endpoints[i];
+        return set->words[i];
 }

@@ -28,19 +28,13 @@ const char *reason_name(enum reason reason);
 struct past_entry {
         enum reason reason;
         uint64_t at_us;
-        unsigned epoch; /* past_epoch() */
-        uint64_t
-                detail; /* of a connection: for how long it had been parked; of a binding: the key of its endpoint */
+        unsigned epoch;    /* past_epoch() */
+        uint64_t endpoint; /* of a binding: the key of its endpoint */
 };
 
-/* The same in little space; a word of 0 is none. */
-struct past_record {
-        uint64_t word; /* time, epoch, reason */
-        uint64_t detail;
-};
-
-struct past_record past_pack(const struct past_entry *entry);
-struct past_entry past_unpack(struct past_record record);
+/* Time, epoch and reason in one word, which is never 0. */
+uint64_t past_pack(const struct past_entry *entry);
+struct past_entry past_unpack(uint64_t word);
 
 #define PAST_WAYS 8
 
@@ -48,7 +42,7 @@ struct past_entry past_unpack(struct past_record record);
 struct past_set {
         uint64_t keys[PAST_WAYS];
         uint64_t words[PAST_WAYS];
-        uint64_t details[PAST_WAYS];
+        uint64_t endpoints[PAST_WAYS];
 };
 
 /* Sets of eight, in each of which the entry of longest ago gives way. There are more of them as they fill, one at a time (linear
@@ -79,8 +73,8 @@ static inline unsigned past_epoch(uint64_t epoch) {
         return (unsigned) (epoch * UINT64_C(0x9e3779b97f4a7c15) >> 52);
 }
 
-/* Remember this of the label with this key, instead of what was remembered so far. */
-void past_note(struct past *past, uint64_t key, struct past_record record);
+/* Remember this word, and of a binding this endpoint, of the label with this key, instead of what was remembered so far. */
+void past_note(struct past *past, uint64_t key, uint64_t word, uint64_t endpoint);
 
-/* Return what is remembered of a label. */
-struct past_record past_find(const struct past *past, uint64_t key);
+/* Return what is remembered of a label: the word, 0 if there is none. */
+uint64_t past_find(const struct past *past, uint64_t key, uint64_t *ret_endpoint);

@@ -9,6 +9,12 @@
 /* Rows of each kind. */
 #define BUSIEST_ROWS 512
 
+static void note_memory(struct cache *cache) {
+        cache->counts.history_bytes = past_bytes(&cache->past) +
+                busiest_bytes(&cache->busiest[LABEL_DESTINATION]) +
+                busiest_bytes(&cache->busiest[LABEL_ENDPOINT]);
+}
+
 void reasons_set_limit(struct cache *cache) {
         uint64_t limit = cache->limits.history, bytes = cache->limits.bytes;
         uint64_t rows = limit > 0 ? BUSIEST_ROWS : 0;
@@ -19,7 +25,8 @@ void reasons_set_limit(struct cache *cache) {
         past_set_limit(&cache->past, limit, bytes / HISTORY_PART);
         for (unsigned kind = 0; kind < _LABEL_KIND_MAX; kind++)
                 busiest_set_limit(&cache->busiest[kind], rows);
-        reasons_grow(cache);
+        past_grow(&cache->past);
+        note_memory(cache);
 }
 
 void reasons_deinit(struct cache *cache) {
@@ -28,41 +35,40 @@ void reasons_deinit(struct cache *cache) {
                 busiest_deinit(&cache->busiest[kind]);
 }
 
-static void note_memory(struct cache *cache) {
-        cache->counts.history_bytes = past_bytes(&cache->past) +
-                busiest_bytes(&cache->busiest[LABEL_DESTINATION]) +
-                busiest_bytes(&cache->busiest[LABEL_ENDPOINT]);
-}
-
 void reasons_grow(struct cache *cache) {
+        size_t n_segments = cache->past.n_segments;
+
         past_grow(&cache->past);
-        note_memory(cache);
+        if (cache->past.n_segments != n_segments)
+                note_memory(cache);
 }
 
-/* What an entry has in common whatever it is about. */
-static struct past_entry entry_now(
-        const struct cache *cache, const struct label *label, enum reason reason) {
-        return (struct past_entry){
+/* REASON happens to a label now. */
+static uint64_t word_now(const struct cache *cache, const struct label *label, enum reason reason) {
+        const struct past_entry entry = {
                 .reason = reason,
                 .at_us = cache->now_us,
                 .epoch = past_epoch(label->scope.epoch),
         };
+
+        return past_pack(&entry);
 }
 
-/* While an endpoint is there, it keeps the last that happened to it itself, where it costs nothing. That it is there is to be
- * known to those who look for it from another epoch. */
-void reasons_parked(struct cache *cache, const struct label *endpoint) {
-        const struct past_entry entry = entry_now(cache, endpoint, REASON_THERE);
+/* An endpoint that is there keeps the last that happened to it itself, at hardly any cost. */
+static void note_endpoint(struct cache *cache, struct label *endpoint, enum reason reason) {
+        endpoint->last = cache->limits.history > 0 ? word_now(cache, endpoint, reason) : 0;
+}
 
-        if (endpoint->n_parked == 1 && endpoint->last.word == 0)
-                past_note(&cache->past, label_key(endpoint, LABEL_ENDPOINT), past_pack(&entry));
+/* That it is there is to be known to those who look for it from another epoch. */
+void reasons_parked(struct cache *cache, const struct label *endpoint) {
+        if (endpoint->n_parked == 1 && endpoint->last == 0)
+                past_note(&cache->past, label_key(endpoint, LABEL_ENDPOINT),
+                        word_now(cache, endpoint, REASON_THERE), 0);
 }
 
 static void note_binding(struct cache *cache, const struct binding *binding, enum reason reason) {
-        struct past_entry entry = entry_now(cache, binding->destination, reason);
-
-        entry.detail = label_key(binding->endpoint, LABEL_ENDPOINT);
-        past_note(&cache->past, label_key(binding->destination, LABEL_DESTINATION), past_pack(&entry));
+        past_note(&cache->past, label_key(binding->destination, LABEL_DESTINATION),
+                word_now(cache, binding->destination, reason), label_key(binding->endpoint, LABEL_ENDPOINT));
 }
 
 void reasons_bound(struct cache *cache, const struct binding *binding) {
@@ -73,17 +79,11 @@ void reasons_unbound(struct cache *cache, const struct binding *binding, enum re
         note_binding(cache, binding, reason);
 }
 
-void reasons_ended(struct cache *cache, struct connection *connection, enum reason reason) {
+void reasons_ended(struct cache *cache, const struct connection *connection, enum reason reason) {
         struct label *endpoint = connection->endpoint;
-        struct past_entry entry = entry_now(cache, endpoint, reason);
         struct busiest_row *row;
 
-        endpoint->last = (struct past_record){};
-        if (cache->limits.history == 0)
-                return;
-
-        entry.detail = connection_idle(connection, cache->now_us);
-        endpoint->last = past_pack(&entry);
+        note_endpoint(cache, endpoint, reason);
         if (reason != REASON_DEAD)
                 return;
         row = busiest_find(
@@ -108,22 +108,18 @@ static struct busiest_row *look_at(struct cache *cache, enum label_kind kind, st
                 cache, kind, label_key(label, kind), label->scope, label_text(label), &label->row);
 }
 
-void reasons_found(struct cache *cache, struct label *destination, struct connection *connection) {
+void reasons_found(struct cache *cache, struct label *destination, const struct connection *connection) {
         struct label *endpoint = connection->endpoint;
-        const struct past_entry entry = entry_now(cache, endpoint, REASON_BUSY);
         struct busiest_row *row;
 
-        endpoint->last = (struct past_record){};
+        note_endpoint(cache, endpoint, REASON_BUSY);
         if (cache->limits.history == 0)
                 return;
 
-        endpoint->last = past_pack(&entry);
         row = look_at(cache, LABEL_ENDPOINT, endpoint);
         if (row)
                 row->hits++;
-        if (destination) {
-                row = look_at(cache, LABEL_DESTINATION, destination);
-                if (row)
-                        row->hits++;
-        }
+        row = destination ? look_at(cache, LABEL_DESTINATION, destination) : NULL;
+        if (row)
+                row->hits++;
 }

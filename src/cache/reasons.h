@@ -18,10 +18,10 @@ void reasons_parked(struct cache *cache, const struct label *endpoint);
 void reasons_bound(struct cache *cache, const struct binding *binding);
 
 /* A connection was found at NOW, of this destination, NULL if by its endpoint. */
-void reasons_found(struct cache *cache, struct label *destination, struct connection *connection);
+void reasons_found(struct cache *cache, struct label *destination, const struct connection *connection);
 
 /* A connection that is still in the cache, or a binding, comes to its end. */
-void reasons_ended(struct cache *cache, struct connection *connection, enum reason reason);
+void reasons_ended(struct cache *cache, const struct connection *connection, enum reason reason);
 void reasons_unbound(struct cache *cache, const struct binding *binding, enum reason reason);
 
 /* A label is looked up. Returns its row among the busiest, or NULL; HINT as in busiest_look(). */

@@ -91,10 +91,10 @@ struct label {
         };
         struct scope scope;
         uint32_t size;
-        uint32_t n_holders;      /* connections, lent ones too, and bindings */
-        uint32_t n_parked;       /* connections of an endpoint that are parked */
-        uint32_t row;            /* a hint of busiest_look() */
-        struct past_record last; /* of an endpoint: the last that happened, since it is there */
+        uint32_t n_holders; /* connections, lent ones too, and bindings */
+        uint32_t n_parked;  /* connections of an endpoint that are parked */
+        uint32_t row;       /* a hint of busiest_look() */
+        uint64_t last;      /* of an endpoint: the last that happened since it is there, past_pack(), or 0 */
         char text[];
 };
 

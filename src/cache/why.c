@@ -5,9 +5,11 @@
 /* A destination that missed is judged by so many of its bindings, the first ones. */
 #define BINDINGS_JUDGED 64
 
-/* The last that happened to an endpoint; a word of 0 is nothing. */
-static struct past_record last_of(const struct cache *cache, const struct label *endpoint, uint64_t key) {
-        return endpoint && endpoint->last.word != 0 ? endpoint->last : past_find(&cache->past, key);
+/* The last that happened to an endpoint, or 0. */
+static uint64_t last_of(const struct cache *cache, const struct label *endpoint, uint64_t key) {
+        uint64_t none;
+
+        return endpoint && endpoint->last != 0 ? endpoint->last : past_find(&cache->past, key, &none);
 }
 
 /* A verdict in the making: of two things, the one that happened last. */
@@ -33,27 +35,25 @@ static void judge(struct verdict *verdict, const struct past_entry *entry) {
         *verdict->miss = (struct cache_miss){
                 .reason = reason,
                 .ago_us = now_us > entry->at_us ? now_us - entry->at_us : 0,
-                .idle_us = entry->detail,
         };
 }
 
 static void judge_endpoint(struct verdict *verdict, const struct label *endpoint, uint64_t key) {
-        struct past_record record = last_of(verdict->cache, endpoint, key);
-        struct past_entry entry = past_unpack(record);
+        uint64_t word = last_of(verdict->cache, endpoint, key);
+        struct past_entry entry = past_unpack(word);
 
-        if (record.word != 0)
+        if (word != 0)
                 judge(verdict, &entry);
 }
 
 /* A binding has come to its end as ENTRY says. Where its endpoint has a connection, that is why there was no way to it; where it
  * has none, the last that happened to the endpoint is. */
-static void judge_former(struct verdict *verdict, struct past_entry *entry) {
+static void judge_former(struct verdict *verdict, const struct past_entry *entry) {
         const struct cache *cache = verdict->cache;
-        uint64_t key = entry->detail;
+        uint64_t key = entry->endpoint;
         const struct label *endpoint = label_find_key(cache, LABEL_ENDPOINT, key, verdict->epoch);
 
-        entry->detail = 0;
-        if ((endpoint && endpoint->n_parked > 0) || last_of(cache, endpoint, key).word == 0)
+        if ((endpoint && endpoint->n_parked > 0) || last_of(cache, endpoint, key) == 0)
                 judge(verdict, entry);
         else
                 judge_endpoint(verdict, endpoint, key);
@@ -61,17 +61,16 @@ static void judge_former(struct verdict *verdict, struct past_entry *entry) {
 
 static void judge_destination(struct verdict *verdict, const struct label *destination, uint64_t key) {
         const struct cache *cache = verdict->cache;
-        struct past_record record;
         struct past_entry entry;
         struct binding *binding;
+        uint64_t word, endpoint;
         unsigned n = 0;
 
         if (destination)
                 TAILQ_FOREACH (binding, &destination->bindings, siblings) {
-                        uint64_t endpoint = label_key(binding->endpoint, LABEL_ENDPOINT);
-
                         if (n++ == BINDINGS_JUDGED)
                                 break;
+                        endpoint = label_key(binding->endpoint, LABEL_ENDPOINT);
                         if (binding->deadline.at_us > cache->now_us) {
                                 judge_endpoint(verdict, binding->endpoint, endpoint);
                                 continue;
@@ -83,10 +82,12 @@ static void judge_destination(struct verdict *verdict, const struct label *desti
         if (n > 0)
                 return;
 
-        record = past_find(&cache->past, key);
-        entry = past_unpack(record);
-        if (record.word != 0)
+        word = past_find(&cache->past, key, &endpoint);
+        if (word != 0) {
+                entry = past_unpack(word);
+                entry.endpoint = endpoint;
                 judge_former(verdict, &entry);
+        }
 }
 
 void cache_explain_miss(struct cache *cache, enum label_kind kind, struct scope scope, struct slice text,
@@ -125,18 +126,18 @@ struct cache_taking cache_taking(const struct cache *cache, const struct connect
 
 void cache_note_used(struct cache *cache, const struct cache_taking *taking, uint64_t now_us) {
         struct label *endpoint = label_find_key(cache, LABEL_ENDPOINT, taking->key, taking->epoch);
-        struct past_record record = last_of(cache, endpoint, taking->key);
-        struct past_entry entry = past_unpack(record);
+        uint64_t word = last_of(cache, endpoint, taking->key);
+        struct past_entry entry = past_unpack(word);
 
-        if (record.word == 0 || entry.reason != REASON_BUSY || entry.at_us != taking->at_us)
+        if (word == 0 || entry.reason != REASON_BUSY || entry.at_us != taking->at_us)
                 return;
 
         entry.reason = REASON_USED;
         entry.at_us = now_us;
-        if (endpoint && endpoint->last.word != 0)
+        if (endpoint && endpoint->last != 0)
                 endpoint->last = past_pack(&entry);
         else
-                past_note(&cache->past, taking->key, past_pack(&entry));
+                past_note(&cache->past, taking->key, past_pack(&entry), 0);
 }
 
 const struct busiest *cache_busiest(const struct cache *cache, enum label_kind kind) {

@@ -61,8 +61,7 @@ static void show_found(struct driver *driver, enum label_kind kind, const struct
         if (!connection) {
                 cache_explain_miss(driver->cache, kind, (struct scope){ .uid = (uid_t) number(driver, 1) },
                         text(driver, 2), driver->now_us, false, &miss);
-                (void) printf(
-                        "none %s %" PRIu64 " %" PRIu64, reason_name(miss.reason), miss.ago_us, miss.idle_us);
+                (void) printf("none %s %" PRIu64, reason_name(miss.reason), miss.ago_us);
                 return;
         }
 

@@ -24,7 +24,6 @@ class Connection:
     farewell: str
     at: int
     saved_by: int
-    ttl: int
     socket: int = 0
     lent: bool = False
     passed_over: bool = False  # its turn to go came while it was lent
@@ -51,7 +50,6 @@ class Event:
     """The last that happened to a label."""
     at: int
     reason: str
-    idle: int = 0
     endpoint: str = ""  # of a binding
 
 
@@ -143,8 +141,7 @@ class Reference:
         return None
 
     def _end(self, connection: Connection, reason: str) -> None:
-        idle = 0 if connection.passed_over else max(0, connection.ttl - max(0, connection.at - self.now))
-        self.endpoint_events[connection.uid, connection.endpoint] = Event(self.now, reason, idle)
+        self.endpoint_events[connection.uid, connection.endpoint] = Event(self.now, reason)
         self.connections.remove(connection)
 
     def _unbind(self, binding: Binding, reason: str) -> None:
@@ -254,7 +251,7 @@ class Reference:
         return wanted or self.last_id
 
     def save(self, wanted: int, uid: int, endpoint: str, prop: str, farewell: str, at: int, saved_by: int,
-             ttl: int, socket: int = 0) -> int | str:
+             socket: int = 0) -> int | str:
         for former in [each for each in self.connections if socket and each.socket == socket]:
             if former.saved_by != saved_by:
                 return "refused"
@@ -266,7 +263,7 @@ class Reference:
         self._room(saved_by, self.cost("connection", len(prop) + len(farewell)) +
                    self.cost("endpoint", len(endpoint)))
         number = self._take_id(wanted)
-        self.connections.append(Connection(number, uid, endpoint, prop, farewell, at, saved_by, ttl, socket))
+        self.connections.append(Connection(number, uid, endpoint, prop, farewell, at, saved_by, socket))
         return number
 
     def bind(self, wanted: int, uid: int, destination: str, prop: str, endpoint: str, at: int,
@@ -328,7 +325,7 @@ class Reference:
         last = max((each for each in events if each), key=lambda each: each.at, default=None)
         reason = last.reason if last and self.history else "unknown"
         self._count(kind, uid, label, reason)
-        return (f"none {reason} {self.now - last.at} {last.idle}" if last and self.history else "none unknown 0 0")
+        return (f"none {reason} {self.now - last.at}" if last and self.history else "none unknown 0")
 
     def used(self, number: int) -> None:
         label, at = self.takings[number]

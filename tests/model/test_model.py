@@ -192,7 +192,7 @@ class Run:
         number = number * 1000 + self.former
         self.former += 1
         at = self.now + number * TICK + TTLS[ttl] % TICK
-        save = (number + 1, uid, label, prop, "", at, uid, TTLS[ttl])
+        save = (number + 1, uid, label, prop, "", at, uid)
         if not (wanted := self._try(Reference.save, *save)):
             return None, None
         got = self.driver.ask("save", number + 1, uid, "=" + label, "=" + prop, "=", TTLS[ttl], at, uid, 0)
@@ -201,7 +201,7 @@ class Run:
     def _save(self, uid: int, label: str, prop: str, farewell: str, ttl: int, saver: Optional[int] = None,
               socket: int = 0):
         at, saver = self.now + TTLS[ttl], uid if saver is None else saver
-        save = (0, uid, label, prop, farewell, at, saver, TTLS[ttl], socket)
+        save = (0, uid, label, prop, farewell, at, saver, socket)
         if not (wanted := self._try(Reference.save, *save)):
             return None, None
         got = self.driver.ask("save", 0, uid, "=" + label, "=" + prop, "=" + farewell, TTLS[ttl], at, saver, socket)
