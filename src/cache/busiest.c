@@ -105,7 +105,7 @@ static uint64_t sampling(const struct busiest *busiest) {
         if (busiest->n_rows < busiest->rows_max)
                 return 1;
         least = heap_first(&busiest->by_weight)->key;
-        return MIN(MAX(least / BUSIEST_SAMPLING_PART, UINT64_C(1)), (uint64_t) BUSIEST_SAMPLING_MAX);
+        return MIN(MAX(least, UINT64_C(1)), (uint64_t) BUSIEST_SAMPLING_MAX);
 }
 
 /* One in N, and not by turns: then labels that come by turns would never be seen (Knuth's MMIX generator). */

@@ -16,11 +16,10 @@
  * least weight, and begins with that weight, for it may have been looked up so many times before; this is the error of its row. So
  * a label that is looked up more often than one lookup in the number of rows has one.
  *
- * Where no label is busier than others, rows would change hands with each lookup. So, as the least weight grows, only one in four
- * to 64 lookups of labels without a row is looked at, and weighs as much: that adds a quarter to the error at most. */
+ * Where no label is busier than others, rows would change hands with each lookup. So, of lookups of labels without a row, only one
+ * in as many as the least weight is looked at, or one in 64, and weighs as much: that doubles the error at most. */
 
-#define BUSIEST_SAMPLING_MAX  64
-#define BUSIEST_SAMPLING_PART 4
+#define BUSIEST_SAMPLING_MAX 64
 
 /* Bytes of a label that are kept to show it; labels are told apart by their keys. */
 #define BUSIEST_LABEL_MAX 224
