@@ -84,8 +84,9 @@ struct agent {
         bool handed_is_lost;       /* the agent went away without it */
         struct flight flight;      /* all that were sent and may not have arrived */
 
-        bool is_looking; /* the lookups of the delivery at hand have all missed so far */
-        bool is_served;  /* its first list was processed */
+        struct cache_taking taking; /* what it found last, until it parks one, looks again, or hangs up */
+        bool is_looking;            /* the lookups of the delivery at hand have all missed so far */
+        bool is_served;             /* its first list was processed */
 
         /* For the set of all agents. */
         bool is_queued;

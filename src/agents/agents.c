@@ -75,6 +75,7 @@ _cold_ static void drop(struct agents *agents, struct agent *agent) {
         if (agent->is_held)
                 TAILQ_REMOVE(&agents->by_held, agent, by_held);
         agents->server->statistics.total.deliveries_missed += agent->is_looking;
+        exchange_used_up(agents->server, agent);
         agents->server->statistics.agents--;
         account_discharge(agents->users.accounts, agent->user->account, ACCOUNT_AGENTS, 1);
         loop_remove(agents->server->loop, agent->fd, agent);

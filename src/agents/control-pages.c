@@ -296,6 +296,7 @@ int control_flush(struct server *server, const struct wire_list *list, const uid
                 return -EINVAL;
 
         cursor = query.cursor;
+        cache_tell_time(server->cache, loop_now(server->loop));
         is_more = cache_walk_connections(server->cache, &cursor.at, VISITS_MAX, on_flushed, &page);
         /* Not behind one that is let go of: behind one that stays, or where this page began. */
         if (page.rest)

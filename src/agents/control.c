@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "agents/control-pages.h"
+#include "agents/control-top.h"
 #include "cache/accounts.h"
 
 #define STATUS_OK   0
@@ -29,6 +30,7 @@ static int put_status(struct wire_buffer *buffer, const struct server *server) {
                 { "destinations", counts->destinations },
                 { "bindings", counts->bindings },
                 { "memory_bytes", counts->bytes },
+                { "history_memory_bytes", counts->history_bytes },
                 { "bindings_evicted", counts->bindings_let_go },
                 { "agents_memory_bytes", accounts->total[ACCOUNT_BUFFERS] },
                 { "descriptors_in_flight", accounts->total[ACCOUNT_IN_FLIGHT] },
@@ -49,7 +51,8 @@ static int put_status(struct wire_buffer *buffer, const struct server *server) {
 }
 
 bool control_is_for_agents(struct slice name) {
-        return slice_equal(name, SLICE("list")) || slice_equal(name, SLICE("flush"));
+        return slice_equal(name, SLICE("list")) || slice_equal(name, SLICE("flush")) ||
+                slice_equal(name, SLICE("top"));
 }
 
 /* Put what is asked for behind the status. Returns -EINVAL if the request makes no sense, -EPERM if it is about others. */
@@ -61,6 +64,8 @@ static int put_answer(struct server *server, const struct agent *agent, const st
                 return control_list(server, list, only_user);
         if (slice_equal(name, SLICE("flush")))
                 return control_flush(server, list, only_user);
+        if (slice_equal(name, SLICE("top")))
+                return control_top(server, list, only_user);
         if (slice_equal(name, SLICE("status")) && list->n_attributes == 1)
                 return put_status(&server->scratch, server);
         return -EINVAL;

@@ -13,7 +13,7 @@ static const struct {
         [DIALECT_POSTFIX_LEGACY] = { "postfix-legacy", {} },
         [DIALECT_NATIVE] = { "native",
                 LIST("protocol\0connection_cache_protocol\0extensions\0inline save farewell epoch list "
-                     "flush\0") },
+                     "flush top\0") },
         [DIALECT_CONTROL] = { "control", LIST("protocol\0scached_control_protocol\0") },
 };
 

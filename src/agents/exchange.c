@@ -2,6 +2,7 @@
 #include "agents/exchange.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "agents/control.h"
 #include "base/cleanup.h"
@@ -220,6 +221,7 @@ static int save_binding(struct exchange *exchange) {
         if (epoch_is_over(exchange->agent->epoch))
                 return 0;
 
+        cache_tell_time(server->cache, loop_now(server->loop));
         r = cache_save_destination(server->cache, &details);
         if (r < 0)
                 return r;
@@ -287,6 +289,7 @@ static int save(struct exchange *exchange, bool with_binding) {
                 return refuse(exchange, REFUSAL_EXHAUSTED, strerror(-r));
         (void) steal_fd(&passing->fd);
         server->statistics.total.connections_saved++;
+        exchange->agent->taking = (struct cache_taking){};
 
         statistics_note(&server->statistics, cache_counts(server->cache));
         trace(exchange, "saved");
@@ -326,6 +329,35 @@ static int on_save_destination(struct exchange *exchange) {
         return answer_ok(exchange);
 }
 
+void exchange_used_up(struct server *server, struct agent *agent) {
+        if (agent->taking.key != 0)
+                cache_note_used(server->cache, &agent->taking, loop_now(server->loop));
+        agent->taking = (struct cache_taking){};
+}
+
+_cold_ static void trace_miss(const struct exchange *exchange, const struct cache_miss *miss) {
+        char text[96];
+
+        (void) snprintf(text, sizeof(text), "not found (%s, %.1f s ago)", reason_name(miss->reason),
+                (double) miss->ago_us / USEC_PER_SEC);
+        write_trace(exchange, miss->reason == REASON_UNKNOWN ? "not found (unknown)" : text);
+}
+
+/* A lookup missed, or was not made, for the epoch of the agent is over. */
+static int on_miss(struct exchange *exchange, enum label_kind kind, struct scope scope) {
+        static const struct slice empty[PROPERTIES_MAX] = {};
+        struct server *server = exchange->server;
+        struct cache_miss miss;
+
+        cache_explain_miss(server->cache, kind, scope, exchange->label, loop_now(server->loop),
+                epoch_is_over(exchange->agent->epoch), &miss);
+        statistics_count_miss(&server->statistics.total, kind, &miss);
+        if (journal_is_verbose(server->journal))
+                trace_miss(exchange, &miss);
+        (void) answer(exchange, STATUS_FAIL, empty, false);
+        return 0;
+}
+
 static int on_find(struct exchange *exchange) {
         struct server *server = exchange->server;
         struct agent *agent = exchange->agent;
@@ -346,21 +378,20 @@ static int on_find(struct exchange *exchange) {
                 return answer_refused(exchange, STATUS_FAIL);
         }
 
+        exchange_used_up(server, agent);
         connection = epoch_is_over(agent->epoch) ? NULL
                 : by_destination
                 ? cache_find_destination(server->cache, scope, exchange->label, now_us, &properties[0])
                 : cache_find_endpoint(server->cache, scope, exchange->label, now_us);
-        *(by_destination             ? connection ? &total->destination_hits : &total->destination_misses
-                        : connection ? &total->endpoint_hits
-                                     : &total->endpoint_misses) += 1;
-        total->deliveries_reused += connection != NULL;
         agent->is_looking = !connection;
-        trace(exchange, connection ? "found" : "not found");
-        if (!connection) {
-                (void) answer(exchange, STATUS_FAIL, properties, false);
-                return 0;
-        }
+        if (!connection)
+                return on_miss(exchange, by_destination ? LABEL_DESTINATION : LABEL_ENDPOINT, scope);
 
+        *(by_destination ? &total->destination_hits : &total->endpoint_hits) += 1;
+        total->deliveries_reused++;
+        statistics_count_time(total, STATISTICS_REUSE_IDLE, connection_idle(connection, now_us));
+        agent->taking = cache_taking(server->cache, connection);
+        trace(exchange, "found");
         custody_lend(server->custody, connection);
         agent->lent = connection;
         properties[n_properties - 1] = connection_property(connection);

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "cache/entries.h"
+#include "cache/reasons.h"
 
 /* A lookup removes at most this many expired connections and then misses: a miss is cheap. */
 #define EXPIRED_PER_LOOKUP 64
@@ -29,6 +30,8 @@ int cache_new(struct cache **ret, const struct siphash_key *key, const struct ca
                 r = table_init(&cache->destinations.table);
         if (r >= 0)
                 r = table_init(&cache->sockets);
+        for (unsigned kind = 0; r >= 0 && kind < _LABEL_KIND_MAX; kind++)
+                r = busiest_init(&cache->busiest[kind]);
         if (r >= 0)
                 r = accounts_init(&cache->accounts, &cache->key);
         if (r < 0) {
@@ -36,6 +39,7 @@ int cache_new(struct cache **ret, const struct siphash_key *key, const struct ca
                 return r;
         }
 
+        reasons_set_limit(cache);
         *ret = cache;
         return 0;
 }
@@ -50,6 +54,7 @@ struct cache *cache_free(struct cache *cache) {
                 binding_drop(cache, binding);
 
         assert(TAILQ_EMPTY(&cache->departed));
+        reasons_deinit(cache);
         accounts_deinit(&cache->accounts);
         table_deinit(&cache->sockets);
         table_deinit(&cache->endpoints.table);
@@ -59,6 +64,15 @@ struct cache *cache_free(struct cache *cache) {
 }
 
 static void depart(struct cache *cache, struct connection *connection, enum departure why) {
+        static const enum reason reasons[_DEPARTURE_MAX] = {
+                [DEPARTURE_EXPIRED] = REASON_EXPIRED,
+                [DEPARTURE_LIMIT] = REASON_EVICTED,
+                [DEPARTURE_FLUSHED] = REASON_FLUSHED,
+                [DEPARTURE_REPLACED] = REASON_REPLACED,
+                [DEPARTURE_OUTDATED] = REASON_OUTDATED,
+        };
+
+        reasons_ended(cache, connection, reasons[why]);
         connection_forget(cache, connection);
         connection->departure = (uint8_t) why;
         TAILQ_INSERT_TAIL(&cache->departed, connection, siblings);
@@ -89,8 +103,13 @@ void cache_let_go(struct cache *cache, struct connection *connection, enum depar
         depart(cache, connection, why);
 }
 
-void cache_drop(struct cache *cache, struct binding *binding) {
+static void end_binding(struct cache *cache, struct binding *binding, enum reason reason) {
+        reasons_unbound(cache, binding, reason);
         binding_drop(cache, binding);
+}
+
+void cache_drop(struct cache *cache, struct binding *binding) {
+        end_binding(cache, binding, REASON_OUTDATED);
 }
 
 bool cache_let_one_go(struct cache *cache, enum departure why) {
@@ -132,7 +151,7 @@ static bool evict_entry(struct cache *cache, const struct account *account) {
                 evict(cache, connection);
         } else if (binding) {
                 cache->gave_way = account_of_binding(binding)->uid;
-                binding_drop(cache, binding);
+                end_binding(cache, binding, REASON_EVICTED);
                 cache->counts.bindings_let_go++;
         }
         return connection || binding;
@@ -178,13 +197,14 @@ static void make_room_for_connections(struct cache *cache, struct account *user,
 static void make_room(struct cache *cache, struct account *user, uint64_t n) {
         uint64_t limit = cache->limits.bytes;
 
-        while (limit > 0 && cache->counts.bytes + n > limit)
+        while (limit > 0 && cache->counts.bytes + cache->counts.history_bytes + n > limit)
                 if (!evict_one(cache, ACCOUNT_BYTES, limit, user, n, evict_entry))
                         break;
 }
 
 void cache_set_limits(struct cache *cache, const struct cache_limits *limits) {
         cache->limits = *limits;
+        reasons_set_limit(cache);
         make_room_for_connections(cache, NULL, 0);
         make_room(cache, NULL, 0);
 }
@@ -229,6 +249,7 @@ int cache_save_endpoint(
         if (r < 0)
                 return r;
 
+        reasons_grow(cache);
         r = replace(cache, details);
         if (r >= 0) {
                 make_room_for_connections(cache, account, 1);
@@ -236,6 +257,8 @@ int cache_save_endpoint(
                         connection_bytes(details->property.size, details->farewell.size) +
                                 label_bytes(details->endpoint.size));
                 r = connection_new(cache, account, details, ret);
+                if (r >= 0)
+                        reasons_parked(cache, (*ret)->endpoint);
         }
         account_release(&cache->accounts, account);
         return r;
@@ -253,13 +276,14 @@ static void make_room_at(struct cache *cache, struct label *destination) {
                         first = binding;
         cache->gave_way = account_of_binding(first)->uid;
         cache->counts.bindings_let_go++;
-        binding_drop(cache, first);
+        end_binding(cache, first, REASON_EVICTED);
 }
 
 static int save_binding(
         struct cache *cache, struct account *account, const struct binding_details *details) {
         struct label *destination;
         struct binding *binding;
+        int r;
 
         destination = label_find(cache, &cache->destinations, details->scope, details->destination);
         binding =
@@ -271,10 +295,14 @@ static int save_binding(
 
         if (destination)
                 make_room_at(cache, destination);
+        reasons_grow(cache);
         make_room(cache, account,
                 binding_bytes(details->property.size) + label_bytes(details->destination.size) +
                         label_bytes(details->endpoint.size));
-        return binding_new(cache, account, details);
+        r = binding_new(cache, account, details, &binding);
+        if (r >= 0)
+                reasons_bound(cache, binding);
+        return r;
 }
 
 int cache_save_destination(struct cache *cache, const struct binding_details *details) {
@@ -290,8 +318,9 @@ int cache_save_destination(struct cache *cache, const struct binding_details *de
         return r;
 }
 
-/* Lend the first connection of an endpoint that has not ended. */
-static struct connection *lend(struct cache *cache, struct label *endpoint, uint64_t now_us) {
+/* Lend the first connection of an endpoint that has not ended, to who looks for the endpoint, or a destination. */
+static struct connection *lend(struct cache *cache, struct label *endpoint, struct label *destination) {
+        uint64_t now_us = cache->now_us;
         struct connection *connection;
         bool is_last;
 
@@ -308,6 +337,7 @@ static struct connection *lend(struct cache *cache, struct label *endpoint, uint
                         __builtin_prefetch(connection->bytes);
                         connection->state = CONNECTION_LENT;
                         cache->counts.lent++;
+                        reasons_found(cache, destination, connection);
                         return connection;
                 }
 
@@ -325,7 +355,8 @@ struct connection *cache_find_endpoint(
         struct cache *cache, struct scope scope, struct slice endpoint_label, uint64_t now_us) {
         struct label *endpoint = label_find(cache, &cache->endpoints, scope, endpoint_label);
 
-        return endpoint ? lend(cache, endpoint, now_us) : NULL;
+        cache->now_us = now_us;
+        return endpoint ? lend(cache, endpoint, NULL) : NULL;
 }
 
 struct connection *cache_find_destination(struct cache *cache, struct scope scope,
@@ -336,6 +367,7 @@ struct connection *cache_find_destination(struct cache *cache, struct scope scop
         if (!destination)
                 return NULL;
 
+        cache->now_us = now_us;
         cache->destinations.recent = destination;
         TAILQ_FOREACH (binding, &destination->bindings, siblings) {
                 struct connection *connection;
@@ -346,7 +378,7 @@ struct connection *cache_find_destination(struct cache *cache, struct scope scop
 
                 /* An agent that finds a connection usually renews the binding afterwards. */
                 deadline_prefetch(&binding->deadline);
-                connection = lend(cache, binding->endpoint, now_us);
+                connection = lend(cache, binding->endpoint, destination);
                 if (connection) {
                         *ret_property = binding_property(binding);
                         return connection;
@@ -366,6 +398,7 @@ void cache_give(struct cache *cache, struct connection *connection) {
 void cache_take_back(struct cache *cache, struct connection *connection, uint64_t now_us) {
         assert(connection->state == CONNECTION_LENT);
 
+        cache->now_us = now_us;
         cache->counts.lent--;
         if (connection->departure == DEPARTURE_REPLACED)
                 depart(cache, connection, DEPARTURE_REPLACED);
@@ -384,7 +417,13 @@ void cache_remove(struct cache *cache, struct connection *connection) {
         connection_forget(cache, connection);
 }
 
+void cache_bury(struct cache *cache, struct connection *connection) {
+        reasons_ended(cache, connection, REASON_DEAD);
+        cache_remove(cache, connection);
+}
+
 bool cache_expire(struct cache *cache, uint64_t now_us, unsigned budget) {
+        cache->now_us = now_us;
         for (; budget > 0; budget--) {
                 struct connection *connection = first_parked(cache, NULL, now_us);
 
@@ -398,7 +437,7 @@ bool cache_expire(struct cache *cache, uint64_t now_us, unsigned budget) {
 
                 if (!binding || binding->deadline.at_us > now_us)
                         break;
-                binding_drop(cache, binding);
+                end_binding(cache, binding, REASON_EXPIRED);
         }
 
         return budget == 0;

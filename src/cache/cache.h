@@ -9,6 +9,8 @@
 
 #include "base/siphash.h"
 #include "base/slice.h"
+#include "cache/busiest.h"
+#include "cache/past.h"
 #include "cache/records.h"
 
 /* A destination is bound to endpoints, and an endpoint has connections. All of them belong to a scope, a user and an epoch, and
@@ -58,6 +60,43 @@ struct connection *cache_find_endpoint(
 struct connection *cache_find_destination(struct cache *cache, struct scope scope, struct slice destination,
         uint64_t now_us, struct slice *ret_property);
 
+/* Why a lookup missed, and how many µs ago that happened. */
+struct cache_miss {
+        enum reason reason;
+        uint64_t ago_us;
+};
+
+/* Say why a lookup missed at NOW µs, once after each that did, and count it among the busiest labels. IS_OVER: the agent is of an
+ * epoch that is over, and the cache was not asked at all.
+ *
+ * The reason is the last that happened to the label. To an endpoint that is what happened to its connections. To a destination it is
+ * the last that happened to any of the endpoints that it is bound to; where it is bound to none any more, to the endpoint of
+ * the binding that ended last, and the end of that binding itself if this endpoint has a connection. What happened in
+ * another epoch is outdated, whatever it was. */
+void cache_explain_miss(struct cache *cache, enum label_kind kind, struct scope scope, struct slice label,
+        uint64_t now_us, bool is_over, struct cache_miss *ret);
+
+/* A connection that was found: of which endpoint, and when. All zero is none. */
+struct cache_taking {
+        uint64_t key;
+        uint64_t epoch;
+        uint64_t at_us;
+};
+
+/* Return that of a connection that has just been found. */
+struct cache_taking cache_taking(const struct cache *cache, const struct connection *connection);
+
+/* An agent that found a connection shows at NOW µs that it has it no longer, and has not parked it again. */
+void cache_note_used(struct cache *cache, const struct cache_taking *taking, uint64_t now_us);
+
+/* Tell the time in µs, before calls that do not take it: what is remembered of what they do has happened then. */
+void cache_tell_time(struct cache *cache, uint64_t now_us);
+
+/* Return the busiest destinations or endpoints, and how many connections a row of them has parked (of a destination: those of its
+ * first 64 bindings). */
+const struct busiest *cache_busiest(const struct cache *cache, enum label_kind kind);
+uint64_t cache_count_parked(const struct cache *cache, enum label_kind kind, const struct busiest_row *row);
+
 /* Remove a lent connection that the agent has received. The caller owns the record (connection_free()). */
 void cache_give(struct cache *cache, struct connection *connection);
 
@@ -67,10 +106,13 @@ void cache_take_back(struct cache *cache, struct connection *connection, uint64_
 /* Remove a parked connection at once. The caller owns the record. */
 void cache_remove(struct cache *cache, struct connection *connection);
 
+/* The same for one whose peer hung up or spoke. */
+void cache_bury(struct cache *cache, struct connection *connection);
+
 /* Expire entries whose deadline is before NOW µs, at most BUDGET of them. Returns whether there may be more. */
 bool cache_expire(struct cache *cache, uint64_t now_us, unsigned budget);
 
-/* Drop a binding. */
+/* Drop a binding of an epoch that is over. */
 void cache_drop(struct cache *cache, struct binding *binding);
 
 /* Let a parked connection depart. */

@@ -29,8 +29,33 @@ struct label_key {
 };
 
 /* The scope is spread over the hash, not hashed: it is not chosen by whoever chooses labels. */
+#define SPREAD UINT64_C(0x9e3779b97f4a7c15)
+
 static uint64_t label_hash(const struct cache *cache, struct scope scope, struct slice text) {
-        return siphash13(&cache->key, text) + (scope.uid + scope.epoch) * UINT64_C(0x9e3779b97f4a7c15);
+        return siphash13(&cache->key, text) + (scope.uid + scope.epoch) * SPREAD;
+}
+
+/* Makes the key of a destination another one than that of the endpoint of the same name. */
+static const uint64_t key_of_kind[_LABEL_KIND_MAX] = { [LABEL_DESTINATION] = UINT64_C(0xd6e8feb86659fd93) };
+
+uint64_t label_key_of(const struct cache *cache, enum label_kind kind, uid_t uid, struct slice text) {
+        return label_hash(cache, (struct scope){ .uid = uid }, text) ^ key_of_kind[kind];
+}
+
+uint64_t label_key(const struct label *label, enum label_kind kind) {
+        return (label->by_text.hash - label->scope.epoch * SPREAD) ^ key_of_kind[kind];
+}
+
+/* The key is a hash of 64 bits, and a secret: labels that have the same one do not come by. */
+static bool key_matches(_unused_ const struct table_entry *entry, _unused_ const void *key) {
+        return true;
+}
+
+struct label *label_find_key(const struct cache *cache, enum label_kind kind, uint64_t key, uint64_t epoch) {
+        const struct labels *labels = kind == LABEL_ENDPOINT ? &cache->endpoints : &cache->destinations;
+
+        return label_of(
+                table_find(&labels->table, (key ^ key_of_kind[kind]) + epoch * SPREAD, key_matches, NULL));
 }
 
 static bool label_matches(const struct table_entry *entry, const void *key) {
@@ -138,7 +163,8 @@ static int label_hold(struct cache *cache, struct labels *labels, struct scope s
                         TAILQ_INIT(&label->bindings);
                 label->scope = scope;
                 label->size = (uint32_t) text.size;
-                label->n_holders = 0;
+                label->n_holders = label->n_parked = label->row = 0;
+                label->last = 0;
                 put_string(label->text, text);
                 table_add(&labels->table, &label->by_text, label_hash(cache, scope, text));
                 cache->counts.bytes += label_bytes(text.size);
@@ -158,6 +184,8 @@ static void label_release(struct cache *cache, struct labels *labels, struct lab
 
         if (labels->recent == label)
                 labels->recent = NULL;
+        if (label->last != 0)
+                past_note(&cache->past, label_key(label, LABEL_ENDPOINT), label->last, 0);
         table_remove(&labels->table, &label->by_text);
         cache->counts.bytes -= label_bytes(label->size);
         account_discharge(&cache->accounts, accounts_find(&cache->accounts, label->scope.uid), ACCOUNT_BYTES,
@@ -183,6 +211,7 @@ void connection_park(struct cache *cache, struct connection *connection) {
                 TAILQ_INSERT_TAIL(&endpoint->connections, connection, siblings);
 
         connection->state = CONNECTION_PARKED;
+        endpoint->n_parked++;
         cache->counts.connections++;
 }
 
@@ -190,6 +219,7 @@ void connection_unpark(struct cache *cache, struct connection *connection) {
         struct label *endpoint = connection->endpoint;
 
         TAILQ_REMOVE(&endpoint->connections, connection, siblings);
+        endpoint->n_parked--;
         cache->counts.connections--;
         if (TAILQ_EMPTY(&endpoint->connections))
                 cache->counts.endpoints--;
@@ -260,7 +290,8 @@ int connection_new(struct cache *cache, struct account *account, const struct co
         return 0;
 }
 
-int binding_new(struct cache *cache, struct account *account, const struct binding_details *details) {
+int binding_new(struct cache *cache, struct account *account, const struct binding_details *details,
+        struct binding **ret) {
         uint64_t bytes = binding_bytes(details->property.size);
         _cleanup_(freep) struct binding *binding = NULL;
         struct binding *before;
@@ -303,7 +334,7 @@ int binding_new(struct cache *cache, struct account *account, const struct bindi
         account_charge(&cache->accounts, account, ACCOUNT_BYTES, bytes);
         cache->counts.bindings++;
         cache->counts.destinations = cache->destinations.table.n_entries;
-        STEAL(binding);
+        *ret = STEAL(binding);
         return 0;
 
 no_deadline:

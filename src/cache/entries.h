@@ -5,6 +5,8 @@
 #include "base/cleanup.h"
 #include "base/siphash.h"
 #include "cache/accounts.h"
+#include "cache/busiest.h"
+#include "cache/past.h"
 #include "cache/records.h"
 #include "cache/table.h"
 
@@ -26,7 +28,10 @@ struct cache {
         struct accounts accounts;
         struct connection_list departed;
         uint64_t last_id;
-        uid_t gave_way; /* the last one at a limit */
+        uid_t gave_way;  /* the last one at a limit */
+        uint64_t now_us; /* the last time that was told */
+        struct past past;
+        struct busiest busiest[_LABEL_KIND_MAX];
 };
 
 /* Memory that an entry takes, in bytes. */
@@ -37,6 +42,14 @@ uint64_t connection_bytes(size_t property_size, size_t farewell_size);
 /* An endpoint, or a destination, or NULL. */
 struct label *label_find(
         const struct cache *cache, const struct labels *labels, struct scope scope, struct slice text);
+
+/* What a label is known by in the history: the same in all epochs of its user. */
+uint64_t label_key_of(const struct cache *cache, enum label_kind kind, uid_t uid, struct slice text);
+uint64_t label_key(const struct label *label, enum label_kind kind);
+
+/* Return the label with this key in an epoch, or NULL. */
+struct label *label_find_key(const struct cache *cache, enum label_kind kind, uint64_t key, uint64_t epoch);
+
 struct binding *binding_find(const struct cache *cache, const struct label *destination,
         struct slice endpoint, struct slice property);
 
@@ -54,7 +67,8 @@ int connection_new(struct cache *cache, struct account *account, const struct co
         struct connection **ret);
 
 /* Make a binding of a destination, at its place by age, on this account. Returns -ENOMEM. */
-int binding_new(struct cache *cache, struct account *account, const struct binding_details *details);
+int binding_new(struct cache *cache, struct account *account, const struct binding_details *details,
+        struct binding **ret);
 
 /* Give a binding a new deadline, on this account. Returns -ENOMEM. */
 int binding_renew(struct cache *cache, struct binding *binding, struct account *account, uint64_t ttl_us,

@@ -10,6 +10,7 @@
 
 #include "base/slice.h"
 #include "cache/deadlines.h"
+#include "cache/past.h"
 #include "cache/table.h"
 
 /* Others read the records; only the cache writes them, but for what is the owner's. */
@@ -74,6 +75,12 @@ static inline bool scope_equal(struct scope a, struct scope b) {
         return a.uid == b.uid && a.epoch == b.epoch;
 }
 
+enum label_kind {
+        LABEL_DESTINATION,
+        LABEL_ENDPOINT,
+        _LABEL_KIND_MAX,
+};
+
 /* An endpoint or a destination: the label of a scope, and the entries saved under it. It lives as long as something holds it:
  * a connection holds its endpoint, a binding its destination and its endpoint. */
 struct label {
@@ -85,6 +92,9 @@ struct label {
         struct scope scope;
         uint32_t size;
         uint32_t n_holders; /* connections, lent ones too, and bindings */
+        uint32_t n_parked;  /* connections of an endpoint that are parked */
+        uint32_t row;       /* a hint of busiest_look() */
+        uint64_t last;      /* of an endpoint: the last that happened since it is there, past_pack(), or 0 */
         char text[];
 };
 
@@ -116,7 +126,8 @@ struct binding_details {
 /* 0 is "no limit". */
 struct cache_limits {
         uint64_t connections;
-        uint64_t bytes; /* of memory for all entries */
+        uint64_t bytes;   /* of memory for all entries and the history */
+        uint64_t history; /* labels of which the last that happened is remembered; here, 0 is none */
 };
 
 struct cache_counts {
@@ -125,7 +136,8 @@ struct cache_counts {
         uint64_t bindings;
         uint64_t endpoints; /* that have a connection */
         uint64_t destinations;
-        uint64_t bytes;
+        uint64_t bytes;         /* of all entries */
+        uint64_t history_bytes; /* of the history and the busiest labels */
         /* At a limit, since the start: */
         uint64_t connections_let_go;
         uint64_t bindings_let_go;
@@ -139,6 +151,15 @@ static inline struct slice label_text(const struct label *label) {
 
 static inline struct slice binding_property(const struct binding *binding) {
         return (struct slice){ binding->property, binding->property_size };
+}
+
+/* For how long a connection that is parked, or has just been found, was parked at NOW, in µs. */
+static inline uint64_t connection_idle(const struct connection *connection, uint64_t now_us) {
+        const struct deadline *deadline = &connection->deadline;
+        uint64_t left_us = deadline->at_us > now_us ? deadline->at_us - now_us : 0;
+        uint64_t ttl_us = deadline->queue ? deadline_ttl(deadline) : 0;
+
+        return ttl_us > left_us ? ttl_us - left_us : 0;
 }
 
 static inline struct slice connection_property(const struct connection *connection) {

@@ -6,6 +6,66 @@
 
 #include "base/cleanup.h"
 
+/* Counters that come in a row lie in a row. */
+static uint64_t *counter_at(struct statistics_counters *counters, size_t offset, size_t i) {
+        return (uint64_t *) (void *) ((char *) counters + offset) + i;
+}
+
+#define FIRST(name) offsetof(struct statistics_counters, name)
+
+_Static_assert(FIRST(destination_misses_used) - FIRST(destination_misses_unknown) ==
+                        REASON_USED * sizeof(uint64_t) &&
+                FIRST(destination_misses_outdated) - FIRST(destination_misses_unknown) ==
+                        REASON_OUTDATED * sizeof(uint64_t),
+        "the counters of misses are in the order of the reasons");
+
+static const size_t misses_at[_LABEL_KIND_MAX] = {
+        [LABEL_DESTINATION] = FIRST(destination_misses_unknown),
+        [LABEL_ENDPOINT] = FIRST(endpoint_misses_unknown),
+};
+
+void statistics_count_miss(
+        struct statistics_counters *counters, enum label_kind kind, const struct cache_miss *miss) {
+        *(kind == LABEL_DESTINATION ? &counters->destination_misses : &counters->endpoint_misses) += 1;
+        *counter_at(counters, misses_at[kind], miss->reason) += 1;
+        if (miss->reason == REASON_EXPIRED)
+                statistics_count_time(counters, STATISTICS_EXPIRED_AGO, miss->ago_us);
+}
+
+void statistics_count_time(struct statistics_counters *counters, enum statistics_time what, uint64_t us) {
+#define BOUND(name, us, ...) us,
+        static const uint64_t bounds[] = { TIME_BOUNDS(BOUND, ) };
+#undef BOUND
+        static const size_t times_at[] = {
+                [STATISTICS_REUSE_IDLE] = FIRST(reuse_idle_100ms),
+                [STATISTICS_EXPIRED_AGO] = FIRST(expired_ago_100ms),
+                [STATISTICS_DEAD_IDLE] = FIRST(dead_idle_100ms),
+        };
+        size_t i = 0;
+
+        while (i < ELEMENTSOF(bounds) && us > bounds[i])
+                i++;
+        *counter_at(counters, times_at[what], i) += 1;
+        *counter_at(counters, times_at[what], ELEMENTSOF(bounds) + 1) += us;
+}
+
+static void settle(struct statistics_counters *counters, enum label_kind kind, uint64_t misses) {
+        uint64_t left = misses;
+
+        for (enum reason reason = REASON_UNKNOWN + 1; reason < _REASON_MAX; reason++) {
+                uint64_t *counter = counter_at(counters, misses_at[kind], reason);
+
+                *counter = MIN(*counter, left);
+                left -= *counter;
+        }
+        *counter_at(counters, misses_at[kind], REASON_UNKNOWN) = left;
+}
+
+void statistics_settle(struct statistics_counters *counters) {
+        settle(counters, LABEL_DESTINATION, counters->destination_misses);
+        settle(counters, LABEL_ENDPOINT, counters->endpoint_misses);
+}
+
 void statistics_note(struct statistics *statistics, const struct cache_counts *counts) {
         statistics->max_destinations = MAX(statistics->max_destinations, counts->destinations);
         statistics->max_endpoints = MAX(statistics->max_endpoints, counts->endpoints);

@@ -33,8 +33,13 @@ static void on_ready(void *userdata, void *object, uint32_t events) {
         struct connection *connection = object;
 
         if (connection->state == CONNECTION_PARKED) {
+                uint64_t now_us = loop_now(custody->loop);
+
                 custody->statistics->total.connections_dead++;
-                cache_remove(custody->cache, connection);
+                statistics_count_time(&custody->statistics->total, STATISTICS_DEAD_IDLE,
+                        connection_idle(connection, now_us));
+                cache_tell_time(custody->cache, now_us);
+                cache_bury(custody->cache, connection);
                 loop_remove(custody->loop, connection->fd, connection);
                 end(custody, connection);
         } else
@@ -81,6 +86,7 @@ static int watch(struct custody *custody, struct connection *connection) {
 static int save(struct custody *custody, const struct connection_details *details, struct connection **ret) {
         int r;
 
+        cache_tell_time(custody->cache, loop_now(custody->loop));
         r = cache_save_endpoint(custody->cache, details, ret);
         if (r < 0)
                 return r;
@@ -173,8 +179,10 @@ void custody_hurry(struct custody *custody, bool in_hurry) {
 }
 
 bool custody_make_room(struct custody *custody) {
-        bool made_room = cache_let_one_go(custody->cache, DEPARTURE_LIMIT);
+        bool made_room;
 
+        cache_tell_time(custody->cache, loop_now(custody->loop));
+        made_room = cache_let_one_go(custody->cache, DEPARTURE_LIMIT);
         custody_hurry(custody, true);
         (void) custody_let_go(custody);
         custody_hurry(custody, false);

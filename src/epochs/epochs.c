@@ -287,6 +287,10 @@ static bool drain_bindings(struct epochs *epochs) {
 }
 
 bool epochs_drain(struct epochs *epochs) {
+        if (!epochs->drains_connections && !epochs->drains_bindings)
+                return false;
+
+        cache_tell_time(epochs->cache, loop_now(epochs->loop));
         epochs->drains_connections = epochs->drains_connections && drain_connections(epochs);
         epochs->drains_bindings = epochs->drains_bindings && drain_bindings(epochs);
         return epochs->drains_connections || epochs->drains_bindings;

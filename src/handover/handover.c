@@ -520,8 +520,10 @@ void handover_take(const struct handover *handover, struct passed *passed) {
         r = passed->index_fd < 0 ? -ENODATA : map_index(passed->index_fd, &bytes);
         if (r >= 0)
                 r = open_index(&taking, bytes, &index);
-        if (r >= 0)
+        if (r >= 0) {
                 *handover->statistics = index.statistics;
+                statistics_settle(&handover->statistics->total);
+        }
 
         n_lost = parcels_unpack(
                 passed->parcel_fds, passed->n_parcels, on_descriptor, after_descriptors, &taking);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <inttypes.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
@@ -10,6 +9,7 @@
 #include "scachectl/json.h"
 #include "scachectl/listing.h"
 #include "scachectl/terminal.h"
+#include "scachectl/user-name.h"
 
 /* The columns before the labels in a table: user, age, time left. */
 #define TABLE_FORMAT  "%-12.12s %7s %7s  "
@@ -22,25 +22,11 @@ struct table {
         size_t columns; /* for the labels */
         struct json json;
         size_t n_entries;
-        uint64_t known_user; /* the last one looked up: there are few users, mostly in a row */
-        char user_name[64];
+        struct user_name name;
 };
 
 static const char *user_name(struct table *table, const struct listing_entry *entry) {
-        struct passwd *passwd;
-
-        if (!entry->has_user)
-                return "-";
-        if (table->user_name[0] && table->known_user == entry->user)
-                return table->user_name;
-
-        passwd = getpwuid((uid_t) entry->user);
-        table->known_user = entry->user;
-        if (passwd)
-                (void) snprintf(table->user_name, sizeof(table->user_name), "%s", passwd->pw_name);
-        else
-                (void) snprintf(table->user_name, sizeof(table->user_name), "%" PRIu64, entry->user);
-        return table->user_name;
+        return entry->has_user ? user_name_get(&table->name, entry->user) : "-";
 }
 
 static void put_text(struct slice label, size_t columns) {

@@ -17,6 +17,7 @@ enum kind {
         KIND_GAUGE,
         KIND_COUNTER,
         KIND_INFO,
+        KIND_HISTOGRAM,
 };
 
 static const struct {
@@ -27,9 +28,19 @@ static const struct {
         [KIND_COUNTER] = { "_total",
                 { [METRICS_OPENMETRICS] = "counter", [METRICS_PROMETHEUS] = "counter" } },
         [KIND_INFO] = { "_info", { [METRICS_OPENMETRICS] = "info", [METRICS_PROMETHEUS] = "gauge" } },
+        [KIND_HISTOGRAM] = { "",
+                { [METRICS_OPENMETRICS] = "histogram", [METRICS_PROMETHEUS] = "histogram" } },
 };
 
-/* A family, and its samples: one for each number of the report. */
+/* The samples of lookups that missed, one for each reason. */
+#define MISS(kind, reason) \
+        { kind "_misses_" reason, "kind=\"" kind "\",reason=\"" reason "\"" }
+#define MISSES(kind)                                                                                       \
+        MISS(kind, "unknown"), MISS(kind, "expired"), MISS(kind, "dead"), MISS(kind, "evicted"),           \
+                MISS(kind, "flushed"), MISS(kind, "replaced"), MISS(kind, "outdated"), MISS(kind, "busy"), \
+                MISS(kind, "used")
+
+/* A family, and its samples: one for each number of the report; of a histogram, what the names of its numbers begin with. */
 static const struct {
         const char *name; /* of the family */
         enum kind kind;
@@ -38,7 +49,7 @@ static const struct {
         struct {
                 const char *number; /* in the report */
                 const char *labels; /* or NULL */
-        } samples[6];
+        } samples[20];
 } families[] = {
         { "scached_agents", KIND_GAUGE, NULL, "Connected agents.", { { "agents", NULL } } },
         { "scached_connections", KIND_GAUGE, NULL,
@@ -56,6 +67,9 @@ static const struct {
                 { { "bindings", NULL } } },
         { "scached_memory_bytes", KIND_GAUGE, "bytes", "Memory that the cache uses.",
                 { { "memory_bytes", NULL } } },
+        { "scached_history_memory_bytes", KIND_GAUGE, "bytes",
+                "Memory for what is remembered of labels: why lookups miss, and which are the busiest.",
+                { { "history_memory_bytes", NULL } } },
         { "scached_agents_memory_bytes", KIND_GAUGE, "bytes",
                 "Memory for large requests and answers of agents.", { { "agents_memory_bytes", NULL } } },
         { "scached_descriptors_in_flight", KIND_GAUGE, NULL,
@@ -68,6 +82,17 @@ static const struct {
                         { "destination_misses", "kind=\"destination\",result=\"miss\"" },
                         { "endpoint_hits", "kind=\"endpoint\",result=\"hit\"" },
                         { "endpoint_misses", "kind=\"endpoint\",result=\"miss\"" } } },
+        { "scached_misses", KIND_COUNTER, NULL,
+                "Lookups that missed, by kind and by the last that happened to what was looked up.",
+                { MISSES("destination"), MISSES("endpoint") } },
+        { "scached_reuse_idle_seconds", KIND_HISTOGRAM, "seconds",
+                "Connections that were found, by how long they had been parked.",
+                { { "reuse_idle", NULL } } },
+        { "scached_expired_ago_seconds", KIND_HISTOGRAM, "seconds",
+                "Lookups that missed what had expired, by how long ago.", { { "expired_ago", NULL } } },
+        { "scached_dead_idle_seconds", KIND_HISTOGRAM, "seconds",
+                "Connections whose peer hung up or sent something, by how long they had been parked.",
+                { { "dead_idle", NULL } } },
         { "scached_deliveries", KIND_COUNTER, NULL,
                 "Deliveries by the result of all their lookups: one reuse or one miss each.",
                 { { "deliveries_reused", "result=\"reused\"" },
@@ -109,12 +134,60 @@ static void put_header(FILE *out, enum metrics_format format, const char *name, 
                 fprintf(out, "# UNIT %s %s\n", name, unit);
 }
 
+/* A number of the report, of which the name is in two parts. */
+static uint64_t number_of(const struct report *report, const char *name, const char *suffix) {
+        char text[REPORT_NAME_MAX];
+
+        (void) snprintf(text, sizeof(text), "%s_%s", name, suffix);
+        return report_number(report, text);
+}
+
+/* The report has a number for each bucket alone, here it includes those below it. */
+static void put_histogram(FILE *out, enum metrics_format format, const char *name, const char *number,
+        const struct report *report) {
+        static const struct {
+                const char *suffix, *bound;
+        } buckets[] = {
+                { "100ms", "0.1" },
+                { "200ms", "0.2" },
+                { "500ms", "0.5" },
+                { "1s", "1" },
+                { "2s", "2" },
+                { "5s", "5" },
+                { "10s", "10" },
+                { "20s", "20" },
+                { "30s", "30" },
+                { "60s", "60" },
+                { "120s", "120" },
+                { "300s", "300" },
+                { "600s", "600" },
+                { "longer", "+Inf" },
+        };
+        uint64_t count = 0, us = number_of(report, number, "us");
+
+        for (size_t i = 0; i < ELEMENTSOF(buckets); i++) {
+                const char *bound = buckets[i].bound;
+                /* OpenMetrics wants a point in each number, and readers of the other one take it out. */
+                bool is_whole = !strchr(bound, '.') && *bound != '+';
+
+                count += number_of(report, number, buckets[i].suffix);
+                fprintf(out, "%s_bucket{le=\"%s%s\"} %" PRIu64 "\n", name, bound,
+                        format == METRICS_OPENMETRICS && is_whole ? ".0" : "", count);
+        }
+        fprintf(out, "%s_sum %" PRIu64 ".%06" PRIu64 "\n", name, us / USEC_PER_SEC, us % USEC_PER_SEC);
+        fprintf(out, "%s_count %" PRIu64 "\n", name, count);
+}
+
 static void put_families(FILE *out, enum metrics_format format, const struct report *report) {
         for (size_t i = 0; i < ELEMENTSOF(families); i++) {
                 const char *name = families[i].name, *unit = families[i].unit;
                 enum kind kind = families[i].kind;
 
                 put_header(out, format, name, kind, unit, families[i].help);
+                if (kind == KIND_HISTOGRAM) {
+                        put_histogram(out, format, name, families[i].samples[0].number, report);
+                        continue;
+                }
                 for (size_t k = 0; k < ELEMENTSOF(families[i].samples) && families[i].samples[k].number;
                         k++) {
                         const char *labels = families[i].samples[k].labels;

@@ -25,6 +25,7 @@ struct command {
 extern const struct command command_status;
 extern const struct command command_list;
 extern const struct command command_flush;
+extern const struct command command_top;
 extern const struct command command_metrics;
 extern const struct command command_watch;
 extern const struct command command_save_endp;

@@ -12,6 +12,7 @@ static const struct command *const commands[] = {
         &command_status,
         &command_list,
         &command_flush,
+        &command_top,
         &command_metrics,
         &command_watch,
         &command_save_endp,

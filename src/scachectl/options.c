@@ -18,6 +18,7 @@ const struct option_text option_texts[_OPTION_MAX] = {
         [OPTION_USER] = { "user", "USER", "only those of this user (a name or a number)" },
         [OPTION_ENDPOINT] = { "endpoint", "GLOB", "only those of endpoints that match" },
         [OPTION_DESTINATION] = { "destination", "GLOB", "only those of destinations that match" },
+        [OPTION_BY] = { "by", "WHAT", "lookups (the default), misses, or parked" },
         [OPTION_INTERVAL] = { "interval", "SECONDS", "time between two updates (default: 1)" },
         [OPTION_COUNT] = { "count", "N", "stop after N updates (default: never)" },
         [OPTION_TTL] = { "ttl", "SECONDS", "time to live (default and maximum: scached's limit)" },
@@ -75,19 +76,34 @@ static int parse_user(const char *text, unsigned *ret) {
         return 0;
 }
 
+/* Find a word among NAMES. */
+static int parse_word(const char *text, const char *const names[], unsigned n, unsigned *ret) {
+        for (unsigned i = 0; i < n; i++)
+                if (strcmp(text, names[i]) == 0) {
+                        *ret = i;
+                        return 0;
+                }
+
+        return -EINVAL;
+}
+
 static int parse_format(const char *text, enum metrics_format *ret) {
         static const char *const names[_METRICS_MAX] = {
                 [METRICS_OPENMETRICS] = "openmetrics",
                 [METRICS_PROMETHEUS] = "prometheus",
         };
 
-        for (size_t i = 0; i < ELEMENTSOF(names); i++)
-                if (strcmp(text, names[i]) == 0) {
-                        *ret = (enum metrics_format) i;
-                        return 0;
-                }
+        return parse_word(text, names, ELEMENTSOF(names), ret);
+}
 
-        return -EINVAL;
+static int parse_order(const char *text, enum ranking_order *ret) {
+        static const char *const names[_RANKING_MAX] = {
+                [RANKING_BY_LOOKUPS] = "lookups",
+                [RANKING_BY_MISSES] = "misses",
+                [RANKING_BY_PARKED] = "parked",
+        };
+
+        return parse_word(text, names, ELEMENTSOF(names), ret);
 }
 
 /* Replace \r, \n and \\ in place: lines of mail protocols end in CR LF, which is hard to type. */
@@ -147,7 +163,11 @@ int options_set(struct options *options, enum option_id id, char *value) {
         case OPTION_FORMAT:
                 r = parse_format(value, &options->format);
                 break;
+        case OPTION_BY:
+                r = parse_order(value, &options->order);
+                break;
         case OPTION_INTERVAL:
+                options->has_interval = true;
                 r = parse_time(value, &options->interval_us);
                 break;
         case OPTION_JSON:

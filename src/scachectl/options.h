@@ -15,6 +15,7 @@ enum option_id {
         OPTION_USER,
         OPTION_ENDPOINT,
         OPTION_DESTINATION,
+        OPTION_BY,
         OPTION_INTERVAL,
         OPTION_COUNT,
         OPTION_TTL,
@@ -59,6 +60,13 @@ enum metrics_format {
         _METRICS_MAX,
 };
 
+enum ranking_order {
+        RANKING_BY_LOOKUPS,
+        RANKING_BY_MISSES,
+        RANKING_BY_PARKED,
+        _RANKING_MAX,
+};
+
 /* The values from the command line. The strings belong to main()'s arguments. */
 struct options {
         const char *control_path;
@@ -84,6 +92,8 @@ struct options {
         int fd;
         bool has_timeout;
         uint64_t timeout_us;
+        enum ranking_order order;
+        bool has_interval;
         uint64_t interval_us;
         unsigned count; /* 0: no end */
         char **arguments;

@@ -7,13 +7,14 @@
 
 #include "scachectl/client.h"
 
-#define REPORT_NUMBERS_MAX 64
+#define REPORT_NUMBERS_MAX 256
+#define REPORT_NAME_MAX    40
 
 struct report {
         char version[32];
         size_t n_numbers;
         struct {
-                char name[32];
+                char name[REPORT_NAME_MAX];
                 uint64_t value;
         } numbers[REPORT_NUMBERS_MAX];
 };

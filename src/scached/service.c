@@ -267,7 +267,8 @@ static void set_watchdog(struct service *service, uint64_t timeout_us) {
 static int apply_settings(struct service *service, struct settings *settings) {
         struct server *server = &service->server;
         struct limits limits = current_limits(settings);
-        struct cache_limits cache_limits = { limits.connections, settings->memory_limit };
+        struct cache_limits cache_limits = { limits.connections, settings->memory_limit,
+                settings->history_limit };
         int r;
 
         r = journal_set_identity(server->journal, settings->identifier, settings->syslog_facility);
@@ -277,6 +278,7 @@ static int apply_settings(struct service *service, struct settings *settings) {
         service->limits = limits;
         agents_set_limits(service->agents,
                 &(struct agents_limits){ limits.agents, settings->agent_memory_limit, limits.in_flight });
+        cache_tell_time(server->cache, loop_now(server->loop));
         cache_set_limits(server->cache, &cache_limits);
         set_watchdog(service, settings->daemon_timeout_us);
         if (settings != server->settings)

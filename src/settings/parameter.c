@@ -28,6 +28,7 @@ const struct settings_parameter settings_parameters[SETTINGS_PARAMETERS] = {
         READ_ONLY("config_directory"),
         PLAIN("connection_cache_epochs", "yes", SETTINGS_BOOL, epochs),
         PLAIN("connection_cache_farewell", "QUIT\\r\\n", SETTINGS_FAREWELL, farewell),
+        NUMBER("connection_cache_history_limit", "65536", SETTINGS_COUNT, history_limit, true, 1, SETTINGS_COUNT_MAX),
         NUMBER("connection_cache_memory_limit", "64M", SETTINGS_SIZE, memory_limit,
                 true, SETTINGS_MEMORY_MIN, SETTINGS_MEMORY_MAX),
         NUMBER("connection_cache_size_limit", "0", SETTINGS_COUNT, connection_limit, true, 1, SETTINGS_COUNT_MAX),

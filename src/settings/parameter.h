@@ -35,6 +35,7 @@ struct settings {
 
         uint64_t connection_limit;   /* 0: as many as the descriptor limit allows */
         uint64_t memory_limit;       /* bytes; 0: no limit but the machine's */
+        uint64_t history_limit;      /* labels; 0: nothing is remembered */
         uint64_t agent_limit;        /* 0: as many as the descriptor limit allows */
         uint64_t agent_memory_limit; /* bytes; 0: no limit but the machine's */
         uint64_t request_size_limit; /* bytes, never 0 and never above memory_limit */
@@ -76,7 +77,7 @@ struct settings_parameter {
         uint64_t maximum;
 };
 
-#define SETTINGS_PARAMETERS 20
+#define SETTINGS_PARAMETERS 21
 
 /* Sorted by name. */
 extern const struct settings_parameter settings_parameters[SETTINGS_PARAMETERS];

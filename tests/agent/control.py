@@ -75,6 +75,17 @@ class Control:
                 entries[-1][name] = value
         return entries
 
+    def top(self, kind: str, **filters: Optional[object]) -> list[dict[str, str]]:
+        """All rows of the busiest destinations or endpoints."""
+        rows: list[dict[str, str]] = []
+        for page in self.pages("top", kind=kind, **filters):
+            for name, value in page:
+                if name == kind.removesuffix("s"):
+                    rows.append({})
+                if name != "rows_max":
+                    rows[-1][name] = value
+        return rows
+
     def flush(self, **filters: Optional[object]) -> int:
         return sum(int(dict(page)["flushed"]) for page in self.pages("flush", **filters))
 

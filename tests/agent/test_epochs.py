@@ -330,9 +330,11 @@ def test_what_is_counted(manager, serve, instance):
     old = instance.agent()
     parked = [park(old, f"label {i}") for i in range(n)]
     instance.set(smtp_tls_security_level="encrypt")
-    instance.agent()
+    new = instance.agent()
     assert all(connection.wait_let_go() == b"QUIT\r\n" for connection in parked)
+    assert new.find_endp("label 0").status == old.find_endp("label 1").status == FAIL
     with Control(daemon.path("control")) as control:
         status = control.ask("status")
-    assert [status[name] for name in ("connections_outdated", "connections", "bindings")] == [str(n), "0", "0"]
+    assert [status[name] for name in ("connections_outdated", "connections", "bindings", "endpoint_misses_outdated")] == [
+        str(n), "0", "0", "2"]
     assert daemon.wait_line("The configuration of smtp in .* has changed: draining")

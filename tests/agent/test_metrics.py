@@ -69,7 +69,8 @@ def families(text: str) -> dict[str, Family]:
     found: dict[str, Family] = {}
     helps = dict(re.findall(r"(?m)^# HELP (\S+) (.+)$", text))
     for name, kind in re.findall(r"(?m)^# TYPE (\S+) (\w+)$", text):
-        samples = re.findall(rf"(?m)^({name}(?:\{{[^}}]*\}})?) (\S+)$", text)
+        suffix = "(?:_bucket|_sum|_count)" if kind == "histogram" else ""
+        samples = re.findall(rf"(?m)^({name}{suffix}(?:\{{[^}}]*\}})?) (\S+)$", text)
         found[name] = Family(kind, helps.get(name, ""), {sample: float(value) for sample, value in samples})
     return found
 
@@ -84,18 +85,24 @@ def test_openmetrics(tool, daemon):
     samples = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value
                for family in found.values() for sample in family.samples}
     assert samples["scached_lookups_total", (("kind", "destination"), ("result", "miss"))] == 3
+    reasons = {dict(labels)["reason"]: value for (name, labels), value in samples.items()
+               if name == "scached_misses_total" and ("kind", "destination") in labels}
+    assert len(reasons) == 9 and sum(reasons.values()) == reasons["unknown"] == 3
     assert samples["scached_lookups_total", (("kind", "endpoint"), ("result", "hit"))] == 8
     assert samples["scached_connections_saved_total", ()] == 16
     assert samples["scached_ttl_limit_seconds", ()] == 3600
+    assert samples["scached_reuse_idle_seconds_bucket", (("le", "+Inf"),)] == 13
+    assert samples["scached_reuse_idle_seconds_count", ()] == 13 and samples["scached_dead_idle_seconds_count", ()] == 0
     assert found["scached_memory_bytes"].unit == "bytes" and found["scached_ttl_limit_seconds"].unit == "seconds"
     for family in found.values():
-        assert family.documentation.endswith(".") and family.type in ("counter", "gauge", "info"), family
+        assert family.documentation.endswith(".") and family.type in ("counter", "gauge", "histogram", "info"), family
         assert family.name.startswith("scached_") and re.fullmatch("[a-z_]+", family.name)
     # What the daemon counts is in there, or shown to be a setting.
     with Control(daemon.path("control")) as control:
         status = control.ask("status")
     left_out = {"version", "process_id", "max_idle_us", "request_size_limit", "share_between_users"}
-    assert len(samples) - 1 == len(status.keys() - left_out), "metrics and status do not agree"
+    counts = [name for name, _ in samples if name.endswith("_count")]
+    assert len(samples) - len(counts) - 1 == len(status.keys() - left_out), "metrics and status do not agree"
 
 
 def test_both_formats_say_the_same(tool):
@@ -104,12 +111,14 @@ def test_both_formats_say_the_same(tool):
     assert "# UNIT" not in older and "# EOF" not in older
 
     def samples(text: str) -> list[str]:
-        return [line for line in text.splitlines() if line[0] != "#" and line.split()[0] not in COMES_AND_GOES]
+        return [re.sub(r'(le="\d+)\.0"', r'\1"', line) for line in text.splitlines()
+                if line[0] != "#" and line.split()[0] not in COMES_AND_GOES]
 
     assert samples(older) == samples(text) and len(samples(older)) > 20
     for name, family in families(older).items():
         assert family.samples, f"{name} has no samples of its name"
-        assert family.kind == ("counter" if name.endswith("_total") else "gauge") and family.help
+        assert family.kind == ("counter" if name.endswith("_total") else "histogram" if f"{name}_sum" in family.samples
+                               else "gauge") and family.help
     assert sum(len(family.samples) for family in families(older).values()) == len(samples(older)) + len(COMES_AND_GOES)
     assert sorted(re.findall(r"(?m)^# HELP \S+ (.+)$", older)) == sorted(re.findall(r"(?m)^# HELP \S+ (.+)$", text))
 
@@ -152,8 +161,10 @@ def test_readers_miss_nothing(tool, tmp_path):
     assert scraped["openmetrics"].samples == samples(text)
     assert scraped["textfile"].families == {name: (family.kind, family.help, "") for name, family in ours.items()}
     units = dict(re.findall(r"(?m)^# UNIT (\S+) (\w+)$", text))
-    assert units == {"scached_memory_bytes": "bytes", "scached_agents_memory_bytes": "bytes",
-                     "scached_ttl_limit_seconds": "seconds"}
+    assert units == {f"scached_{name}_{unit}": unit
+                     for unit, names in (("bytes", ("memory", "agents_memory", "history_memory")),
+                                         ("seconds", ("ttl_limit", "reuse_idle", "expired_ago", "dead_idle")))
+                     for name in names}
     assert scraped["openmetrics"].families == {
         re.sub("_(total|info)$", "", name):
             ("info" if name.endswith("_info") else family.kind, family.help, units.get(name, ""))

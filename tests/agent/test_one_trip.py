@@ -31,7 +31,7 @@ def agent(daemon, dialect):
 
 
 def test_only_the_native_greeting_tells(daemon):
-    assert daemon.agent("native").extensions == (b"inline", b"save", b"farewell", b"epoch", b"list", b"flush")
+    assert daemon.agent("native").extensions == (b"inline", b"save", b"farewell", b"epoch", b"list", b"flush", b"top")
     assert daemon.agent("postfix").extensions == ()
 
 

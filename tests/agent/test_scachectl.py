@@ -23,7 +23,7 @@ from connection import Connection, identity, wait_until
 
 pytestmark = pytest.mark.usefixtures("built")
 
-CONTROL = ("status", "list", "flush", "metrics", "watch")
+CONTROL = ("status", "list", "flush", "top", "metrics", "watch")
 COMPLETIONS = launch.REPOSITORY / "src/scachectl/completion"
 SO_PASSRIGHTS = 83  # since Linux 6.16
 LABEL = "smtp\n192.0.2.1\n25"

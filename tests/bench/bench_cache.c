@@ -191,7 +191,7 @@ static void fill(struct bench *bench, uint64_t n, struct timing *timing) {
         *bench = (struct bench){ .now_us = USEC_PER_SEC, .random = 1, .timing = timing };
         memcpy(bench->destination, "smtp:domain-00000000.customers.example:25:", 40);
         memcpy(bench->endpoint, "smtp:mx-a01-00000000.2001:db8:85a3::7:25:", 40);
-        if (cache_new(&bench->cache, &key, &(struct cache_limits){}) < 0)
+        if (cache_new(&bench->cache, &key, &(struct cache_limits){ .history = 65536 }) < 0)
                 abort();
 
         for (uint64_t i = 0; i < n; i++) {

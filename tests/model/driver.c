@@ -17,7 +17,10 @@
 
 struct driver {
         struct cache *cache;
-        struct connection **by_id; /* those that are in the cache */
+        struct cache_limits limits;
+        uint64_t now_us;
+        struct cache_taking *takings; /* by id */
+        struct connection **by_id;    /* those that are in the cache */
         struct cache_cursor cursor;
         char *words[WORDS_MAX];
 };
@@ -51,12 +54,18 @@ static void show_text(struct slice bytes) {
         (void) printf(" =%.*s", (int) bytes.size, bytes.data);
 }
 
-static void show_found(const struct connection *connection, struct slice property) {
+static void show_found(struct driver *driver, enum label_kind kind, const struct connection *connection,
+        struct slice property) {
+        struct cache_miss miss;
+
         if (!connection) {
-                (void) printf("none");
+                cache_explain_miss(driver->cache, kind, (struct scope){ .uid = (uid_t) number(driver, 1) },
+                        text(driver, 2), driver->now_us, false, &miss);
+                (void) printf("none %s %" PRIu64, reason_name(miss.reason), miss.ago_us);
                 return;
         }
 
+        driver->takings[connection->id] = cache_taking(driver->cache, connection);
         (void) printf("%" PRIu64, connection->id);
         show_text(connection_property(connection));
         show_text(connection_farewell(connection));
@@ -141,6 +150,39 @@ static void leave(struct driver *driver, struct connection *connection) {
         (void) printf("ok");
 }
 
+/* What the busiest labels come to: lookups that hit, and that missed for each reason. */
+static void show_sums(const struct driver *driver) {
+        for (unsigned kind = 0; kind < _LABEL_KIND_MAX; kind++) {
+                const struct busiest *busiest = cache_busiest(driver->cache, kind);
+                uint64_t hits = 0, misses[_REASON_MAX] = {};
+
+                for (size_t i = 0; i < busiest->n_rows; i++) {
+                        hits += busiest->rows[i]->hits;
+                        for (unsigned reason = 0; reason < _REASON_MAX; reason++)
+                                misses[reason] += busiest->rows[i]->misses[reason];
+                }
+                (void) printf(" %" PRIu64, hits);
+                for (unsigned reason = 0; reason < _REASON_MAX; reason++)
+                        (void) printf(" %" PRIu64, misses[reason]);
+        }
+}
+
+/* The parked connections of each label among the busiest, by label. */
+static void show_parked(const struct driver *driver) {
+        for (unsigned kind = 0; kind < _LABEL_KIND_MAX; kind++) {
+                const struct busiest *busiest = cache_busiest(driver->cache, kind);
+
+                for (size_t i = 0; i < busiest->n_rows; i++) {
+                        const struct busiest_row *row = busiest->rows[i];
+
+                        (void) printf(" %u", kind);
+                        (void) printf(" %u", row->scope.uid);
+                        show_text((struct slice){ row->label, MIN(row->label_size, sizeof(row->label)) });
+                        (void) printf(" %" PRIu64, cache_count_parked(driver->cache, kind, row));
+                }
+        }
+}
+
 static void run(struct driver *driver) {
         const char *name = driver->words[0];
         struct connection *connection;
@@ -154,12 +196,12 @@ static void run(struct driver *driver) {
                 connection = cache_find_endpoint(driver->cache,
                         (struct scope){ .uid = (uid_t) number(driver, 1) }, text(driver, 2),
                         number(driver, 3));
-                show_found(connection, property);
+                show_found(driver, LABEL_ENDPOINT, connection, property);
         } else if (strcmp(name, "find_destination") == 0) {
                 connection = cache_find_destination(driver->cache,
                         (struct scope){ .uid = (uid_t) number(driver, 1) }, text(driver, 2),
                         number(driver, 3), &property);
-                show_found(connection, property);
+                show_found(driver, LABEL_DESTINATION, connection, property);
         } else if (strcmp(name, "give") == 0) {
                 connection = by_id(driver, 1);
                 cache_give(driver->cache, connection);
@@ -167,18 +209,30 @@ static void run(struct driver *driver) {
         } else if (strcmp(name, "take_back") == 0) {
                 cache_take_back(driver->cache, by_id(driver, 1), number(driver, 2));
                 (void) printf("ok");
-        } else if (strcmp(name, "remove") == 0) {
+        } else if (strcmp(name, "die") == 0) {
                 connection = by_id(driver, 1);
-                cache_remove(driver->cache, connection);
+                cache_bury(driver->cache, connection);
                 leave(driver, connection);
+        } else if (strcmp(name, "used") == 0) {
+                cache_note_used(driver->cache, &driver->takings[number(driver, 1)], driver->now_us);
+                (void) printf("ok");
+        } else if (strcmp(name, "sums") == 0) {
+                show_sums(driver);
+        } else if (strcmp(name, "parked") == 0) {
+                show_parked(driver);
         } else if (strcmp(name, "expire") == 0) {
                 (void) printf(
                         "%i", cache_expire(driver->cache, number(driver, 1), (unsigned) number(driver, 2)));
         } else if (strcmp(name, "let_one_go") == 0) {
                 (void) printf("%i", cache_let_one_go(driver->cache, DEPARTURE_FLUSHED));
         } else if (strcmp(name, "limits") == 0) {
-                cache_set_limits(
-                        driver->cache, &(struct cache_limits){ number(driver, 1), number(driver, 2) });
+                driver->limits.connections = number(driver, 1);
+                driver->limits.bytes = number(driver, 2);
+                cache_set_limits(driver->cache, &driver->limits);
+                (void) printf("ok");
+        } else if (strcmp(name, "history") == 0) {
+                driver->limits.history = number(driver, 1);
+                cache_set_limits(driver->cache, &driver->limits);
                 (void) printf("ok");
         } else if (strcmp(name, "walk_begin") == 0) {
                 driver->cursor = (struct cache_cursor){};
@@ -201,10 +255,13 @@ static void run(struct driver *driver) {
         }
 }
 
+/* A line begins with the time. */
 static void split(struct driver *driver, char *line) {
         size_t n = 0;
 
         line[strcspn(line, "\n")] = 0;
+        driver->now_us = strtoull(strsep(&line, " "), NULL, 10);
+        cache_tell_time(driver->cache, driver->now_us);
         while (n < WORDS_MAX - 1 && (driver->words[n] = strsep(&line, " ")))
                 n++;
         driver->words[n] = NULL;
@@ -220,7 +277,8 @@ int main(void) {
         size_t size = 0;
 
         driver.by_id = calloc(IDS_MAX, sizeof(struct connection *));
-        if (!driver.by_id || cache_new(&driver.cache, &key, &limits) < 0)
+        driver.takings = calloc(IDS_MAX, sizeof(*driver.takings));
+        if (!driver.by_id || !driver.takings || cache_new(&driver.cache, &key, &limits) < 0)
                 die("out of memory");
 
         while (getline(&line, &size, stdin) > 0) {
@@ -243,5 +301,6 @@ int main(void) {
         }
         cache_free(driver.cache);
         free(driver.by_id);
+        free(driver.takings);
         return 0;
 }

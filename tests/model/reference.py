@@ -9,7 +9,10 @@ from typing import Callable, Optional
 INFINITY = (1 << 64) - 1
 BINDINGS_MAX = 1024      # of one destination
 EXPIRED_PER_LOOKUP = 64
+BINDINGS_JUDGED = 64
 EXPIRED, LIMIT, FLUSHED, REPLACED = 0, 1, 2, 3
+REASONS = ["unknown", "expired", "dead", "evicted", "flushed", "replaced", "outdated", "busy", "used"]
+WHY = {EXPIRED: "expired", LIMIT: "evicted", FLUSHED: "flushed", REPLACED: "replaced"}
 
 
 @dataclass
@@ -43,9 +46,24 @@ class Tie(Exception):
 
 
 @dataclass
+class Event:
+    """The last that happened to a label."""
+    at: int
+    reason: str
+    endpoint: str = ""  # of a binding
+
+
+@dataclass
 class Reference:
     """cost: what entries take, as cost(kind, bytes)."""
     cost: Callable[[str, int], int]
+    history: bool = False
+    now: int = 0
+    endpoint_events: dict[tuple[int, str], Event] = field(default_factory=dict)
+    binding_events: dict[tuple[int, str], Event] = field(default_factory=dict)
+    takings: dict[int, tuple[tuple[int, str], int]] = field(default_factory=dict)  # by connection: which label, when
+    lookups: dict[tuple[str, str], int] = field(default_factory=dict)  # by kind and result
+    looked_up: dict[tuple[str, int, str], None] = field(default_factory=dict)  # labels, in the order of their first lookup
     connections: list[Connection] = field(default_factory=list)  # lent ones too
     bindings: list[Binding] = field(default_factory=list)
     departed: list[tuple[int, int]] = field(default_factory=list)
@@ -122,8 +140,19 @@ class Reference:
             each.passed_over = True
         return None
 
-    def _depart(self, connection: Connection, why: int) -> None:
+    def _end(self, connection: Connection, reason: str) -> None:
+        self.endpoint_events[connection.uid, connection.endpoint] = Event(self.now, reason)
         self.connections.remove(connection)
+
+    def _unbind(self, binding: Binding, reason: str) -> None:
+        self.binding_events[binding.uid, binding.destination] = Event(self.now, reason, endpoint=binding.endpoint)
+        self.bindings.remove(binding)
+
+    def die(self, connection: Connection) -> None:
+        self._end(connection, "dead")
+
+    def _depart(self, connection: Connection, why: int) -> None:
+        self._end(connection, WHY[why])
         self.departed.append((connection.id, why))
 
     def let_one_go(self, why: int) -> bool:
@@ -140,7 +169,7 @@ class Reference:
     def _drop(self, binding: Binding) -> None:
         self.let_go += 1
         self.gave_way = binding.saved_by
-        self.bindings.remove(binding)
+        self._unbind(binding, "evicted")
 
     def _evict_connection(self, user: Optional[int]) -> bool:
         first = self._first_parked(user=user)
@@ -211,7 +240,7 @@ class Reference:
             binding = min(self.bindings, key=lambda each: each.at, default=None)
             if not binding or binding.at > now:
                 break
-            self.bindings.remove(binding)
+            self._unbind(binding, "expired")
             budget -= 1
         return budget == 0
 
@@ -252,22 +281,75 @@ class Reference:
         self.bindings.append(Binding(self._take_id(wanted), uid, destination, prop, endpoint, at, saved_by))
         return "ok"
 
-    def find_endpoint(self, uid: int, label: str, now: int) -> Optional[Connection]:
+    def _find_endpoint(self, uid: int, label: str, now: int) -> Optional[Connection]:
         line = sorted((each for each in self.parked() if (each.uid, each.endpoint) == (uid, label)),
                       key=lambda each: each.id)
         for each in line[:EXPIRED_PER_LOOKUP]:
             if each.at > now:
                 each.lent = True
+                self.endpoint_events[uid, label] = Event(now, "busy")
+                self.takings[each.id] = (uid, label), now
+                self._count("endpoint", uid, label, "hit")
                 return each
             self._depart(each, EXPIRED)
         return None
+
+    def _count(self, kind: str, uid: int, label: str, result: str) -> None:
+        if self.history:
+            self.looked_up.setdefault((kind, uid, label))
+        self.lookups[kind, result] = self.lookups.get((kind, result), 0) + 1
+
+    def find_endpoint(self, uid: int, label: str, now: int) -> Optional[Connection]:
+        return self._find_endpoint(uid, label, now)
+
+    # Why a lookup missed.
+
+    def why_endpoint(self, uid: int, label: str) -> str:
+        return self._verdict("endpoint", uid, label, [self.endpoint_events.get((uid, label))])
+
+    def why_destination(self, uid: int, label: str) -> str:
+        bindings = sorted((each for each in self.bindings if (each.uid, each.destination) == (uid, label)),
+                          key=lambda each: each.id)[:BINDINGS_JUDGED]
+        events = [self.endpoint_events.get((uid, each.endpoint)) if each.at > self.now else
+                  self._former(uid, Event(each.at, "expired", endpoint=each.endpoint)) for each in bindings]
+        if not bindings and (uid, label) in self.binding_events:
+            events = [self._former(uid, self.binding_events[uid, label])]
+        return self._verdict("destination", uid, label, events)
+
+    def _former(self, uid: int, event: Event) -> Event:
+        """The binding is gone: would it have led to a connection?"""
+        is_there = any((each.uid, each.endpoint) == (uid, event.endpoint) for each in self.parked())
+        return event if is_there else self.endpoint_events.get((uid, event.endpoint), event)
+
+    def _verdict(self, kind: str, uid: int, label: str, events: list[Optional[Event]]) -> str:
+        last = max((each for each in events if each), key=lambda each: each.at, default=None)
+        reason = last.reason if last and self.history else "unknown"
+        self._count(kind, uid, label, reason)
+        return (f"none {reason} {self.now - last.at}" if last and self.history else "none unknown 0")
+
+    def used(self, number: int) -> None:
+        label, at = self.takings[number]
+        event = self.endpoint_events[label]
+        if (event.reason, event.at) == ("busy", at):
+            self.endpoint_events[label] = Event(self.now, "used")
+
+    def sums(self) -> list[int]:
+        return [self.lookups.get((kind, result), 0) if self.history else 0
+                for kind in ("destination", "endpoint") for result in ("hit", *REASONS)]
+
+    def count_parked(self, kind: str, uid: int, label: str) -> int:
+        endpoints = {label} if kind == "endpoint" else {
+            each.endpoint for each in sorted((each for each in self.bindings if (each.uid, each.destination) == (uid, label)),
+                                             key=lambda each: each.id)[:BINDINGS_JUDGED]}
+        return sum(each.uid == uid and each.endpoint in endpoints for each in self.parked())
 
     def find_destination(self, uid: int, label: str,
                          now: int) -> Optional[tuple[Connection, Binding]]:
         for binding in sorted(self.bindings, key=lambda each: each.id):
             if (binding.uid, binding.destination) == (uid, label) and binding.at > now:
-                found = self.find_endpoint(uid, binding.endpoint, now)
+                found = self._find_endpoint(uid, binding.endpoint, now)
                 if found:
+                    self._count("destination", uid, label, "hit")
                     return found, binding
         return None
 

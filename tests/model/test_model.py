@@ -32,6 +32,7 @@ TTLS = [1_000_000 * TICK + 1, 2_000_000 * TICK + 2, 2_000_000 * TICK + 3, 600_00
         TICK + 5]
 
 EVERYONE = 0xffffffff
+LABEL_MAX = 224  # bytes of a label that a row shows
 
 Operation = list  # its name and arguments, all of which JSON can hold
 
@@ -44,6 +45,7 @@ class Driver:
     """src/cache as a process."""
 
     def __init__(self):
+        self.now = 0
         self.process = subprocess.Popen([DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True)
 
@@ -51,7 +53,7 @@ class Driver:
         """The result, who departed and why, and the counts."""
         line = ""
         try:
-            self.process.stdin.write(" ".join(map(str, words)) + "\n")
+            self.process.stdin.write(" ".join(map(str, [self.now, *words])) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except BrokenPipeError:
@@ -79,8 +81,12 @@ def generate(chance: random.Random) -> list[Operation]:
     labels = [letter * length for letter, length in zip("abcdef", (0, 1, 3, 8, 40, 300))]
     labels = labels[:chance.randint(2, 6)]
     sizes = chance.choice([[0, 1, 20], [0, 100, 1000], [500]])
+    # How large the history is by which moment is nobody's business: with it, there is no limit to memory.
+    history = chance.random() < 0.6
+    if history:
+        operations.append(["history", 1])
     weights = {"save": 6, "bind": 4, "find_endpoint": 3, "find_destination": 4, "give": 3,
-               "take_back": 2, "remove": 1, "expire": 1, "let_one_go": 0.3, "limits": 0.3,
+               "take_back": 2, "die": 1, "used": 1, "sums": 0.3, "parked": 0.3, "expire": 1, "let_one_go": 0.3, "limits": 0.3,
                "walk_connections": 1, "walk_bindings": 1}
     for name in weights:
         weights[name] *= chance.choice([0.2, 1, 1, 3])
@@ -105,10 +111,13 @@ def generate(chance: random.Random) -> list[Operation]:
             "find_destination": [uid, label],
             "give": [chance.randrange(1000)],
             "take_back": [chance.randrange(1000)],
-            "remove": [chance.randrange(1000)],
+            "die": [chance.randrange(1000)],
+            "used": [chance.randrange(1000)],
+            "sums": [],
+            "parked": [],
             "expire": [chance.choice([1, 2, 256])],
             "let_one_go": [],
-            "limits": [chance.choice([0, 0, 1, 3, 10]), chance.choice([0, 0, 1, 500, 3000, 20000])],
+            "limits": [chance.choice([0, 0, 1, 3, 10]), 0 if history else chance.choice([0, 0, 1, 500, 3000, 20000])],
             "walk_connections": [chance.choice([1, 3, 1000])],
             "walk_bindings": [chance.choice([1, 3, 1000])],
         }[name]
@@ -161,6 +170,7 @@ class Run:
             got, wanted = self._restore(*arguments)
         else:
             self.now += TICK * arguments[0]
+            self.model.now = self.driver.now = self.now
             got, wanted = getattr(self, "_" + name)(*arguments[1:])
         if got is None:
             return
@@ -209,6 +219,7 @@ class Run:
         trial = copy.copy(self.model)
         trial.connections = [copy.copy(each) for each in trial.connections]
         trial.bindings = [copy.copy(each) for each in trial.bindings]
+        trial.endpoint_events, trial.binding_events = dict(trial.endpoint_events), dict(trial.binding_events)
         try:
             result = operation(trial, *arguments)
         except Tie:
@@ -219,14 +230,15 @@ class Run:
 
     def _find_endpoint(self, uid: int, label: str):
         found = self.model.find_endpoint(uid, label, self.now)
-        wanted = f"{found.id} ={found.prop} ={found.farewell} =" if found else "none"
+        wanted = (f"{found.id} ={found.prop} ={found.farewell} =" if found else
+                  self.model.why_endpoint(uid, label))
         return self.driver.ask("find_endpoint", uid, "=" + label, self.now), wanted
 
     def _find_destination(self, uid: int, label: str):
         got = self.driver.ask("find_destination", uid, "=" + label, self.now)
         found = self.model.find_destination(uid, label, self.now)
         if not found:
-            return got, "none"
+            return got, self.model.why_destination(uid, label)
         connection, binding = found
         return got, f"{connection.id} ={connection.prop} ={connection.farewell} ={binding.prop}"
 
@@ -244,12 +256,35 @@ class Run:
         self.model.take_back(connection, self.now)
         return self.driver.ask("take_back", connection.id, self.now), "ok"
 
-    def _remove(self, which: int):
+    def _die(self, which: int):
         if not (parked := self.model.parked()):
             return None, None
         connection = parked[which % len(parked)]
-        self.model.connections.remove(connection)
-        return self.driver.ask("remove", connection.id), "ok"
+        self.model.die(connection)
+        return self.driver.ask("die", connection.id), "ok"
+
+    def _history(self):
+        """From the start, and large enough for all."""
+        self.model.history = True
+        return self.driver.ask("history", 10000), "ok"
+
+    def _used(self, which: int):
+        if not (takings := list(self.model.takings)):
+            return None, None
+        number = takings[which % len(takings)]
+        self.model.used(number)
+        return self.driver.ask("used", number), "ok"
+
+    def _parked(self):
+        """The rows of labels, and what of them is parked."""
+        wanted = "".join(f" {number} {uid} ={label[:LABEL_MAX]} {self.model.count_parked(kind, uid, label)}"
+                         for number, kind in enumerate(("destination", "endpoint"))
+                         for each, uid, label in self.model.looked_up if each == kind)
+        return self.driver.ask("parked"), wanted
+
+    def _sums(self):
+        """Each lookup is counted once, each miss with one reason."""
+        return self.driver.ask("sums"), "".join(f" {number}" for number in self.model.sums())
 
     def _expire(self, budget: int):
         return (self.driver.ask("expire", self.now, budget),

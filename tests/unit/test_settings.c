@@ -16,6 +16,7 @@ static void test_defaults(void **state) {
         assert_int_equal(settings->daemon_timeout_us, 18000 * USEC_PER_SEC);
         assert_int_equal(settings->connection_limit, 0);
         assert_int_equal(settings->memory_limit, 64 << 20);
+        assert_int_equal(settings->history_limit, 65536);
         assert_int_equal(settings->agent_limit, 0);
         assert_int_equal(settings->agent_memory_limit, 8 << 20);
         assert_int_equal(settings->request_size_limit, 128 << 10);
@@ -65,6 +66,9 @@ static const struct {
         NUMBER("agent_limit = 0", agent_limit, 0),
         NUMBER("agent_limit = 1", agent_limit, 1),
         NUMBER("connection_cache_size_limit = 16777216", connection_limit, 16777216),
+        NUMBER("connection_cache_history_limit = 0", history_limit, 0),
+        NUMBER("connection_cache_history_limit = 1", history_limit, 1),
+        NUMBER("connection_cache_history_limit = 16777216", history_limit, 16777216),
         NUMBER("connection_cache_memory_limit = 0", memory_limit, 0),
         NUMBER("connection_cache_memory_limit = 1048576", memory_limit, 1048576),
         NUMBER("connection_cache_memory_limit = 1024K", memory_limit, 1048576),
@@ -123,6 +127,8 @@ static const char *const bad_values[] = {
         "agent_limit = 1K",
         "agent_limit = 16777217",
         "connection_cache_size_limit = many",
+        "connection_cache_history_limit = 16777217",
+        "connection_cache_history_limit = 64K",
         "connection_cache_memory_limit = 1048575",
         "connection_cache_memory_limit = 16385G",
         "connection_cache_memory_limit = 17179869184G",

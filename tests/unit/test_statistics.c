@@ -4,6 +4,7 @@
 #include "unit.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "custody/statistics.h"
 
 /* The lines that were written, each with a newline after it, and in brackets those that Postfix's own cache does not write. The program's own journal takes the place of the daemon's. */
@@ -96,6 +97,59 @@ TEST(test_percent) {
         assert_int_equal(statistics_percent(UINT64_C(1) << 50, UINT64_C(1) << 50), 50);
 }
 
+TEST(test_reasons_come_to_the_misses) {
+        struct statistics_counters total = {};
+
+        for (enum reason reason = 0; reason < _REASON_MAX; reason++)
+                for (unsigned i = 0; i <= reason; i++)
+                        statistics_count_miss(&total, i % 2 ? LABEL_ENDPOINT : LABEL_DESTINATION,
+                                &(struct cache_miss){ reason, 3 * USEC_PER_SEC });
+        assert_int_equal(total.destination_misses, 25);
+        assert_int_equal(total.endpoint_misses, 20);
+        assert_int_equal(total.destination_misses_unknown, 1);
+        assert_int_equal(total.endpoint_misses_expired, 1);
+        assert_int_equal(total.destination_misses_used, 5);
+        assert_int_equal(total.endpoint_misses_used, 4);
+        /* Only of what expired is it counted how long ago that was. */
+        assert_int_equal(total.expired_ago_5s, 2);
+        assert_int_equal(total.expired_ago_us, 6 * USEC_PER_SEC);
+
+        statistics_settle(&total);
+        assert_int_equal(total.destination_misses_unknown, 1);
+        assert_int_equal(total.endpoint_misses_used, 4);
+}
+
+/* Counters of a process that did not know reasons, and such as no process can have written. */
+TEST(test_reasons_are_made_to_fit) {
+        struct statistics_counters total = { .destination_misses = 7, .endpoint_misses = 7 };
+
+        total.endpoint_misses_expired = 5;
+        total.endpoint_misses_busy = UINT64_MAX;
+        statistics_settle(&total);
+        assert_int_equal(total.destination_misses_unknown, 7);
+        assert_int_equal(total.endpoint_misses_expired, 5);
+        assert_int_equal(total.endpoint_misses_busy, 2);
+        assert_int_equal(total.endpoint_misses_unknown, 0);
+}
+
+TEST(test_times) {
+        struct statistics_counters total = {};
+
+        statistics_count_time(&total, STATISTICS_REUSE_IDLE, 0);
+        statistics_count_time(&total, STATISTICS_REUSE_IDLE, 100000);
+        statistics_count_time(&total, STATISTICS_REUSE_IDLE, 100001);
+        statistics_count_time(&total, STATISTICS_REUSE_IDLE, 600 * USEC_PER_SEC);
+        statistics_count_time(&total, STATISTICS_REUSE_IDLE, 601 * USEC_PER_SEC);
+        statistics_count_time(&total, STATISTICS_DEAD_IDLE, 2 * USEC_PER_SEC);
+        assert_int_equal(total.reuse_idle_100ms, 2);
+        assert_int_equal(total.reuse_idle_200ms, 1);
+        assert_int_equal(total.reuse_idle_600s, 1);
+        assert_int_equal(total.reuse_idle_longer, 1);
+        assert_int_equal(total.reuse_idle_us, 200001 + 1201 * USEC_PER_SEC);
+        assert_int_equal(total.dead_idle_2s, 1);
+        assert_int_equal(total.dead_idle_us, 2 * USEC_PER_SEC);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_nothing_to_say),
@@ -103,6 +157,9 @@ int main(void) {
                 cmocka_unit_test(test_maxima),
                 cmocka_unit_test(test_unused),
                 cmocka_unit_test(test_percent),
+                cmocka_unit_test(test_reasons_come_to_the_misses),
+                cmocka_unit_test(test_reasons_are_made_to_fit),
+                cmocka_unit_test(test_times),
         };
 
         return cmocka_run_group_tests(tests, set_up, NULL);

@@ -7,6 +7,7 @@ _scachectl() {
                 [status]='--json --control= --socket= --timeout='
                 [list]='--json --control= --socket= --timeout= --user= --endpoint= --destination= --bindings'
                 [flush]='--json --control= --socket= --timeout= --user= --endpoint= --destination='
+                [top]='--json --control= --socket= --timeout= --user= --by= --interval= --count='
                 [metrics]='--json --control= --socket= --timeout= --format= --output='
                 [watch]='--json --control= --socket= --timeout= --interval= --count='
                 [save-endp]='--native= --socket= --timeout= --legacy --epoch= --ttl= --property= --farewell= --fd='
@@ -51,6 +52,10 @@ _scachectl() {
                 ;;
         --self)
                 mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur")
+                return
+                ;;
+        --by)
+                mapfile -t COMPREPLY < <(compgen -W "lookups misses parked" -- "$cur")
                 return
                 ;;
         --user)
