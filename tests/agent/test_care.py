@@ -17,6 +17,7 @@ import pytest
 from connection import Connection, identity, wait_until
 from control import Control
 from daemon import die_with_parent
+from launch import stretched
 from lists import decode, encode
 from protocol import FAIL, OK, Agent
 
@@ -231,11 +232,12 @@ def test_who_has_hung_up_gets_none(start):
 def test_who_hangs_up_at_the_end_gets_none(daemon):
     """Nor does it when so many have hung up that not all are known to be dead."""
     agent = daemon.agent()
-    connections = [agent.park("endpoint", ttl=3) for _ in range(300)]
+    ttl = stretched(3)
+    connections = [agent.park("endpoint", ttl=ttl) for _ in range(300)]
     os.kill(daemon.pid, signal.SIGSTOP)
     for connection in connections:
         connection.peer.shutdown(socket.SHUT_WR)
-    time.sleep(3.2)   # past their end, with nobody awake to see either
+    time.sleep(ttl + 0.2)   # past their end, with nobody awake to see either
     os.kill(daemon.pid, signal.SIGCONT)
     assert {connection.wait_let_go() for connection in connections} == {b""}
 
@@ -311,12 +313,10 @@ def test_a_peer_that_answers_without_end(with_control):
     peer.settimeout(10)
     assert peer.recv(100) == b"QUIT\r\n"
     began = time.monotonic()
-    try:
-        while time.monotonic() - began < 10:
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        while time.monotonic() - began < 7 * daemon.patience:
             peer.sendall(b"221 " + 4096 * b"x")
-    except (BrokenPipeError, ConnectionResetError):
-        pass
-    assert 4 < time.monotonic() - began < 7
+    assert time.monotonic() - began > 4
     daemon.wait_open_fds(before)
     agent.in_step()
     peer.close()
@@ -347,8 +347,8 @@ def test_reload_changes_the_next_save(manager):
     assert clock <= int(told) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     with halfway.finish() as found:
         assert tuple(found) == (OK, (b"property",), in_the_middle.identity)
-    new = agent.park("endpoint")
     began = time.monotonic()
+    new = agent.park("endpoint")
     assert new.wait_let_go(10.0) == b"QUIT\r\n"
     assert 0.9 < time.monotonic() - began < 2.0 * daemon.patience
     with agent.find_endp("endpoint") as found:
@@ -398,12 +398,13 @@ def test_reload_with_a_shorter_max_idle(manager, before):
 
 
 def test_reload_with_a_longer_max_idle(manager):
-    manager.write_config("scached.conf", "max_idle = 1s\n")
+    before = stretched(1)
+    manager.write_config("scached.conf", f"max_idle = {before}s\n")
     daemon = manager.start()
     daemon.agent().close()
     manager.write_config("scached.conf", "max_idle = 1h\n")
     reload(daemon)
-    time.sleep(1.5)
+    time.sleep(before + 0.5)
     assert daemon.poll() is None
 
 
@@ -508,18 +509,18 @@ def test_reloads_leak_nothing(daemon):
 
 def test_not_while_a_binding_is_there(start):
     daemon = start(max_idle="1s")
+    began = time.monotonic()
     with daemon.agent() as agent:
         agent.bind("destination", "endpoint", ttl=3)
-    began = time.monotonic()
     assert daemon.wait_exit(10.0) == 0
     assert time.monotonic() - began > 2.9
 
 
 def test_not_while_a_farewell_waits_for_its_answer(start):
     daemon = start(max_idle="1s")
+    began = time.monotonic()
     with daemon.agent() as agent:
         connection = agent.park("endpoint", ttl=1)
         assert connection.wait_let_go() == b"QUIT\r\n"
-    began = time.monotonic()
     assert daemon.wait_exit(15.0) == 0
-    assert time.monotonic() - began > 4, "it left before its peer had had the time to answer"
+    assert time.monotonic() - began > 1 + 4, "it left before its peer had had the time to answer"
