@@ -10,7 +10,7 @@
 
 /* The longest command line, and the longest list of mounts, that is read, in bytes. */
 #define PROCESS_COMMAND_MAX ((size_t) 64 * 1024)
-#define PROCESS_MOUNTS_MAX  ((size_t) 1024 * 1024)
+#define PROCESS_MOUNTS_MAX  ((size_t) 8 * 1024 * 1024)
 
 struct process {
         uint64_t
