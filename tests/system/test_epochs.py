@@ -52,21 +52,34 @@ class Receiver:
     def mails(self) -> list[dict]:
         return [json.loads(line) for line in self.machine.read(f"{FOLDER}/mails").splitlines()]
 
+    def forget(self) -> None:
+        self.machine.write(f"{FOLDER}/mails", "")
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
 
 
-@pytest.fixture
-def host(machine) -> Iterator[tuple]:
+@pytest.fixture(scope="module")
+def installed(module_machine) -> Iterator[tuple]:
+    machine = module_machine
     machine.install()
     machine.write("/etc/scached/scached.conf", "connection_cache_ttl_limit = 60s\n")
     receiver = Receiver(machine)
     machine.systemctl("enable", "--now", "scached-postfix.socket", "scached-control.socket")
     yield machine, receiver
     receiver.close()
-    machine.systemctl("disable", "--now", "scached-postfix.socket", "scached-control.socket", "scached.service")
-    machine.run("rm -f /etc/scached/scached.conf /etc/postfix/table*")
+
+
+@pytest.fixture
+def host(installed) -> Iterator[tuple]:
+    """With nothing parked, no mail received, and a journal that begins now."""
+    machine, receiver = installed
+    machine.systemctl("stop", "postfix.service", "scached.service")
+    receiver.forget()
+    machine.mark = machine.journal_end()
+    yield machine, receiver
+    machine.run("rm -f /etc/postfix/table*")
 
 
 @dataclass(frozen=True)
