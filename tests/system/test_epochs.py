@@ -66,7 +66,7 @@ def installed(module_machine) -> Iterator[tuple]:
     machine.install()
     machine.write("/etc/scached/scached.conf", "connection_cache_ttl_limit = 60s\n")
     receiver = Receiver(machine)
-    machine.systemctl("enable", "--now", "scached-postfix.socket", "scached-control.socket")
+    Postfix(machine).enable_socket()
     yield machine, receiver
     receiver.close()
 
@@ -214,7 +214,7 @@ def test_an_instance_that_nobody_changed_keeps_all(host):
     machine.write("/run/systemd/system/scached-both.socket",
                   "[Socket]\nListenStream=/var/spool/postfix/private/scached\n"
                   "ListenStream=/var/spool/postfix-two/private/scached\n"
-                  "FileDescriptorName=postfix\nService=scached.service\nSocketUser=postfix\n")
+                  f"FileDescriptorName={first.dialect}\nService=scached.service\nSocketUser=postfix\n")
     machine.systemctl("daemon-reload")
     machine.systemctl("start", "scached-both.socket")
     for postfix in (first, second):

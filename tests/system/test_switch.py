@@ -156,6 +156,8 @@ def test_before_postfix_ran_once(host):
 @pytest.mark.parametrize("missing", [FOLDER, "/var/spool/postfix"])
 def test_folder_that_appears_later(host, missing):
     """The socket is enabled before there is Postfix, or before it ran, and opens when it can, also if the service runs by then."""
+    postfix = Postfix(host)
+    postfix.adapt_socket()
     make_folder(host)
     host.run(["mv", missing, "/root/away"])
     host.systemctl("enable", "--now", UNIT)
@@ -164,7 +166,6 @@ def test_folder_that_appears_later(host, missing):
     host.run(["mv", "/root/away", missing])
     host.wait(lambda: active(host, UNIT), 5)
     host.wait(lambda: not active(host, UNIT.replace(".socket", ".path")), 5)
-    postfix = Postfix(host)
     postfix.start()
     host.run(["postconf", "connection_cache_service_name=scached"])
     host.run(["postfix", "reload"])
@@ -199,7 +200,8 @@ def test_socket_that_is_of_no_use(host):
     postfix = Postfix(host)
     postfix.start()
     drop_in = f"/run/systemd/system/{UNIT}.d/wrong.conf"
-    for wrong in ("SocketUser=nobody", "FileDescriptorName=postfix-legacy"):
+    other = ({"postfix", "postfix-legacy"} - {postfix.dialect}).pop()
+    for wrong in ("SocketUser=nobody", f"FileDescriptorName={other}"):
         host.write(drop_in, f"[Socket]\n{wrong}\n")
         host.systemctl("daemon-reload")
         host.systemctl("enable", "--now", UNIT)
