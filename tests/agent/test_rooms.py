@@ -161,6 +161,7 @@ MAY_DROP = {
     "settings/file.c: settings_file_read": "a file of the administrator's, read at start and reload",
     "epochs/process.c: read_at": "in the thread of daemon/errand.c: it may wait",
     "epochs/process.c: process_read": "in the thread of daemon/errand.c: it may wait",
+    "epochs/process.c: process_read_mounts": "in the thread of daemon/errand.c: it may wait",
 }
 
 

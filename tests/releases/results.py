@@ -24,7 +24,8 @@ class Results:
             self.versions.update(line.get("versions", {}))
         if not self.versions:  # which come last
             self.suites[UNFINISHED] = {"passed": 0, "failed": 1, "skipped": 0, "seconds": 0, "commit": commit, "suite": UNFINISHED}
-        report.write_text("".join(f"{json.dumps(line)}\n" for line in (*self.suites.values(), {"versions": self.versions})))
+        if commit:  # else it is only looked at, and may be about to be written
+            report.write_text("".join(f"{json.dumps(line)}\n" for line in (*self.suites.values(), {"versions": self.versions})))
 
     @classmethod
     def before(cls, report: Path, suites: list[str]) -> "Results | None":
