@@ -8,12 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/siphash.h"
 #include "epochs/epoch.h"
 #include "epochs/files.h"
+#include "epochs/mounts.h"
 #include "epochs/process.h"
 #include "settings/file.h"
 
@@ -295,6 +297,34 @@ static int look(
         return 0;
 }
 
+/* Return 0 if all these files are those that the agent has at the same paths: it may be in a container. The mounts of its parent
+ * are asked for, which is master(8), for the agent itself may be in a chroot. */
+static int check_mounts(struct examiner *examiner, struct examination *x, const char *directory,
+        const struct profile *profile) {
+        _cleanup_(freep) char *ours = NULL, *theirs = NULL;
+        struct slice our_text = {}, their_text = {};
+        char main_cf[CONFIGURATION_PATH_MAX];
+        int r;
+
+        r = process_read_mounts(getpid(), &ours, &our_text.size);
+        if (r >= 0)
+                r = process_read_mounts(examiner->process.parent, &theirs, &their_text.size);
+        if (r < 0)
+                return fail(x, r, "its mounts cannot be seen in /proc (%s)", strerror(-r));
+
+        our_text.data = ours;
+        their_text.data = theirs;
+        (void) snprintf(main_cf, sizeof(main_cf), "%s/main.cf", directory);
+        for (size_t i = 0; i <= profile->files.n; i++) {
+                const char *path = i == 0 ? main_cf : profile->files.paths[i - 1];
+
+                if (!mounts_agree(our_text, their_text, path))
+                        return fail(x, -EXDEV, "it has another %.256s than this service, as in a container",
+                                path);
+        }
+        return 0;
+}
+
 static int examine(struct examiner *examiner, struct examination *x) {
         struct process *process = &examiner->process;
         struct slice service;
@@ -316,6 +346,8 @@ static int examine(struct examiner *examiner, struct examination *x) {
         r = -EAGAIN;
         for (unsigned i = 0; r == -EAGAIN && i < LOOKS_MAX; i++)
                 r = look(examiner, x, directory, profile);
+        if (r >= 0)
+                r = check_mounts(examiner, x, directory, profile);
         if (r < 0)
                 return r;
 

@@ -50,7 +50,7 @@ class Connection:
             self.peer.settimeout(timeout)
         try:
             return self.peer.recv(4096)
-        except TimeoutError:
+        except socket.timeout:
             seconds = self.peer.gettimeout()
             raise ProtocolError(f"the connection was not let go within {seconds:g} s") from None
         except ConnectionResetError:

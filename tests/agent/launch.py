@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import math
 import os
 import resource
 import select
@@ -87,6 +88,12 @@ def patience() -> float:
     if wrapper():
         return 10.0
     return 4.0 if b"__asan_init" in binary().read_bytes() else 1.0
+
+
+def stretched(seconds: int) -> int:
+    """A whole number of seconds in which so much is done that on a slow machine they must be more. Sanitizers alone do not make it
+    that slow, and waiting for the end costs time."""
+    return math.ceil(seconds * max(1.0, patience() / 4))
 
 
 class Notification(NamedTuple):

@@ -15,7 +15,10 @@ import time
 import pytest
 
 from connection import Connection, identity, wait_until
+from control import Control
 from daemon import die_with_parent
+from launch import stretched
+from lists import decode, encode
 from protocol import FAIL, OK, Agent
 
 TCP = "127.0.0.1"
@@ -229,12 +232,19 @@ def test_who_has_hung_up_gets_none(start):
 def test_who_hangs_up_at_the_end_gets_none(daemon):
     """Nor does it when so many have hung up that not all are known to be dead."""
     agent = daemon.agent()
-    connections = [agent.park("endpoint", ttl=3) for _ in range(300)]
-    os.kill(daemon.pid, signal.SIGSTOP)
+    ttl, took = 1, 1.0
+    while took >= ttl:  # none may have come to its end so far
+        ttl *= 3
+        began = time.monotonic()
+        connections = [agent.park("endpoint", ttl=ttl) for _ in range(300)]
+        daemon.suspend()
+        took = time.monotonic() - began
+        if took >= ttl:
+            daemon.resume()
     for connection in connections:
         connection.peer.shutdown(socket.SHUT_WR)
-    time.sleep(3.2)   # past their end, with nobody awake to see either
-    os.kill(daemon.pid, signal.SIGCONT)
+    time.sleep(ttl + 0.2)   # past their end, with nobody awake to see either
+    daemon.resume()
     assert {connection.wait_let_go() for connection in connections} == {b""}
 
 
@@ -309,12 +319,10 @@ def test_a_peer_that_answers_without_end(with_control):
     peer.settimeout(10)
     assert peer.recv(100) == b"QUIT\r\n"
     began = time.monotonic()
-    try:
-        while time.monotonic() - began < 10:
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        while time.monotonic() - began < 7 * daemon.patience:
             peer.sendall(b"221 " + 4096 * b"x")
-    except (BrokenPipeError, ConnectionResetError):
-        pass
-    assert 4 < time.monotonic() - began < 7
+    assert time.monotonic() - began > 4
     daemon.wait_open_fds(before)
     agent.in_step()
     peer.close()
@@ -345,8 +353,8 @@ def test_reload_changes_the_next_save(manager):
     assert clock <= int(told) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     with halfway.finish() as found:
         assert tuple(found) == (OK, (b"property",), in_the_middle.identity)
-    new = agent.park("endpoint")
     began = time.monotonic()
+    new = agent.park("endpoint")
     assert new.wait_let_go(10.0) == b"QUIT\r\n"
     assert 0.9 < time.monotonic() - began < 2.0 * daemon.patience
     with agent.find_endp("endpoint") as found:
@@ -396,12 +404,13 @@ def test_reload_with_a_shorter_max_idle(manager, before):
 
 
 def test_reload_with_a_longer_max_idle(manager):
-    manager.write_config("scached.conf", "max_idle = 1s\n")
+    before = stretched(1)
+    manager.write_config("scached.conf", f"max_idle = {before}s\n")
     daemon = manager.start()
     daemon.agent().close()
     manager.write_config("scached.conf", "max_idle = 1h\n")
     reload(daemon)
-    time.sleep(1.5)
+    time.sleep(before + 0.5)
     assert daemon.poll() is None
 
 
@@ -445,31 +454,34 @@ def test_reload_with_a_lower_limit(manager):
         assert found.identity == connections[6].identity
 
 
-def test_reload_that_lets_thousands_go(manager):
-    """A few at a time: agents are served meanwhile."""
+def test_reload_that_lets_thousands_go(make_manager):
+    """A few at a time: agents are served meanwhile. Seen in the order of what was done: one of them asks how many have gone."""
+    manager = make_manager(sockets=["native", "control"])
     daemon = manager.start({"connection_cache_ttl_limit": "1h"})
-    agent = daemon.agent("native")
+    agent, control = daemon.agent("native"), Control(daemon.path("control"))
     pairs = [socket.socketpair() for _ in range(4000)]
     for end, _ in pairs:
         assert agent.save_endp_inline(600, "endpoint", "", end.fileno(), farewell="QUIT\r\n") == OK
         end.close()
     manager.write_config("scached.conf", "connection_cache_size_limit = 1\n")
+    asked = 20
+    daemon.suspend()
     os.kill(daemon.pid, signal.SIGHUP)
-    last = select.poll()
-    last.register(pairs[-2][1], select.POLLIN)
-    slowest, asked = 0.0, 0
-    while not last.poll(0):
-        began = time.monotonic()
-        agent.in_step()
-        slowest, asked = max(slowest, time.monotonic() - began), asked + 1
-    print(f"{asked} requests while 3999 connections were let go, the slowest took {slowest * 1e3:.1f} ms")
-    assert asked >= 2, "it let all go at once"
+    control.socket.sendall(encode([("request", "status")]) * asked)
+    daemon.resume()
+    answers, gone = bytearray(), []
+    while len(gone) < asked:
+        answers += control.socket.recv(65536)
+        while answer := decode(answers):
+            gone.append(int(dict(answer)[b"connections_evicted"]))
+    assert sum(0 < n < len(pairs) - 1 for n in gone) >= asked // 4, f"too many at once; these had gone: {gone}"
     for _, peer in pairs[:-1]:
         assert peer.recv(100) == b"QUIT\r\n"
     with agent.find_endp_inline("endpoint") as found:
         assert found.status == OK
     for _, peer in pairs:
         peer.close()
+    control.close()
 
 
 def test_reload_with_shorter_requests(manager):
@@ -503,18 +515,18 @@ def test_reloads_leak_nothing(daemon):
 
 def test_not_while_a_binding_is_there(start):
     daemon = start(max_idle="1s")
+    began = time.monotonic()
     with daemon.agent() as agent:
         agent.bind("destination", "endpoint", ttl=3)
-    began = time.monotonic()
     assert daemon.wait_exit(10.0) == 0
     assert time.monotonic() - began > 2.9
 
 
 def test_not_while_a_farewell_waits_for_its_answer(start):
     daemon = start(max_idle="1s")
+    began = time.monotonic()
     with daemon.agent() as agent:
         connection = agent.park("endpoint", ttl=1)
         assert connection.wait_let_go() == b"QUIT\r\n"
-    began = time.monotonic()
     assert daemon.wait_exit(15.0) == 0
-    assert time.monotonic() - began > 4, "it left before its peer had had the time to answer"
+    assert time.monotonic() - began > 1 + 4, "it left before its peer had had the time to answer"

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Optional
 
 import pytest
 
@@ -25,12 +25,15 @@ pytestmark = pytest.mark.plain_start("its agents are Postfix's in queue director
 
 # Connects each time it is told a path, and passes the socket on.
 AGENT = """
-import socket, sys
+import os, socket, sys
 ours = socket.socket(fileno=0)
+root = os.environ.get("ROOT")
+if root:
+    os.chroot(root)
 ours.sendall(b"+")
 while path := ours.recv(4096):
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connected.connect(path)
+    connected.connect(path[len(root or ""):])
     socket.send_fds(ours, [b"+"], [connected.fileno()])
     connected.close()
 """
@@ -42,12 +45,19 @@ UNDECIDED = 0.1
 class Process:
     """A process with the command line that master(8) gives an smtp(8)."""
 
-    def __init__(self, *options: str, service: str = "smtp"):
+    def __init__(self, *options: str, service: str = "smtp", container: str = "", chroot: Optional[Path] = None):
+        """With CONTAINER: in namespaces of its own, in which this shell script was run before."""
         name = () if service == "smtp" else ("-n", service)
+        command = ["smtp", "-ISc", AGENT, *name, "-t", "unix", "-u", "-c", *options]
+        how = {"executable": sys.executable}
+        if container:
+            how = {}
+            script = f'{container}\nexec -a "$@"'
+            command = ["unshare", "--mount", "--pid", "--fork", "--kill-child",
+                       "bash", "-ec", script, "bash", command[0], sys.executable, *command[1:]]
         self._ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(["smtp", "-ISc", AGENT, *name, "-t", "unix", "-u", "-c", *options],
-                                             executable=sys.executable, stdin=theirs)
+            self._process = subprocess.Popen(command, stdin=theirs, env={**os.environ, "ROOT": str(chroot or "")}, **how)
         assert self._ours.recv(1) == b"+"
         self.agents: list[Agent] = []
 
@@ -262,6 +272,55 @@ def test_an_agent_from_before(serve, instance, process):
     assert theirs.wait_let_go() == b"QUIT\r\n"
     assert finds_nothing(old) and finds_nothing(new, "theirs")
     assert find(new, mine)
+
+
+@pytest.mark.usefixtures("root")
+def test_a_container_that_has_the_same_files(serve, instance):
+    """Its processes are as good as those outside: with a pid namespace and mounts of its own."""
+    serve()
+    inside = {"container": "mount -t tmpfs tmpfs /srv"}
+    assert find(instance.agent(**inside), park(instance.agent()))
+    assert find(instance.agent(), park(instance.agent(**inside)))
+    old = instance.agent(**inside)
+    check_change(instance, lambda: instance.set(smtp_tls_security_level="encrypt"))
+    assert finds_nothing(old)
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("what", ["main.cf", "directory", "all", "table"])
+def test_a_container_that_has_other_files(serve, instance, what):
+    """They cannot be seen from here, and are not those that can."""
+    table = instance.directory / "tables" / "policy"
+    table.parent.mkdir()
+    table.write_text("a policy\n")
+    instance.set(smtp_tls_policy_maps=f"texthash:{table}")
+    folder = instance.directory.parent
+    outside = {"main.cf": instance.directory / "main.cf", "directory": instance.directory, "all": folder,
+               "table": table.parent}[what]
+    inside = instance.queue / "inside"  # which all can reach
+    script = f"cp -a {outside} {inside}\nmount --bind {inside} {outside}"
+    if what == "all":
+        script = (f"mkdir {inside}\nmkdir -p {inside}/{instance.queue.name}\ncp -a {instance.directory} {inside}\n"
+                  f"mount --bind {instance.queue} {inside}/{instance.queue.name}\nmount --rbind {inside} {folder}")
+    daemon = serve()
+    connection = park(instance.agent())
+    agent = instance.agent(container=script)
+    assert finds_nothing(agent)
+    assert park(agent, "inside").wait_let_go() == b"QUIT\r\n"
+    path = table if what == "table" else instance.directory / "main.cf"
+    daemon.wait_line(f"finds nothing.* it has another {path} than this service")
+    assert find(instance.agent(), connection)
+
+
+@pytest.mark.usefixtures("root")
+def test_a_process_in_a_chroot(serve, instance):
+    """As Debian's, where the queue is often a file system of its own, too: it read its files before."""
+    serve()
+    inside = {"container": f"mount --bind {instance.queue} {instance.queue}", "chroot": instance.queue}
+    connection = park(instance.agent())
+    agent = instance.agent(**inside)
+    assert find(agent, connection)
+    assert find(instance.agent(), park(agent))
 
 
 def test_two_instances(manager, serve, instance, process):

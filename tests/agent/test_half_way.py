@@ -11,7 +11,7 @@ import time
 import pytest
 
 import lists
-from launch import patience
+from launch import patience, stretched
 from lists import DUMMY, encode
 from protocol import BAD, FAIL, OK, STEPS
 
@@ -164,21 +164,23 @@ def test_back_with_its_old_deadline(daemon):
     """Being found and not fetched does not make a connection live longer."""
     other, agent = daemon.agent(), daemon.agent()
     saved = time.monotonic()
-    connection = other.park("endpoint", ttl=3)
+    ttl = stretched(3)
+    connection = other.park("endpoint", ttl=ttl)
     agent.begin("find_endp", "endpoint").until("answered")
-    time.sleep(max(0.0, saved + 2.0 - time.monotonic()))
+    time.sleep(max(0.0, saved + ttl * 2 / 3 - time.monotonic()))
     agent.close()
-    connection.wait_let_go(10.0)
-    assert 2.9 <= time.monotonic() - saved < 4.7, "it got another three seconds"
+    connection.wait_let_go(3 * ttl)
+    assert ttl - 0.1 <= time.monotonic() - saved < ttl * 1.6, f"it got another {ttl} seconds"
     assert other.find_endp("endpoint").status == FAIL
 
 
 def test_found_before_its_deadline_and_fetched_after(daemon):
     """A connection is not taken away from an agent that has been told that it has it."""
     agent = daemon.agent()
-    connection = agent.park("endpoint", ttl=2)
+    ttl = stretched(2)
+    connection = agent.park("endpoint", ttl=ttl)
     exchange = agent.begin("find_endp", "endpoint").until("answered")
-    time.sleep(2.2)
+    time.sleep(ttl + 0.2)
     with exchange.finish() as found:
         assert found.status == OK and found.identity == connection.identity
         assert connection.works(found.fd)

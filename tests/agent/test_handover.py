@@ -20,7 +20,7 @@ import pytest
 
 from books import Books
 from connection import Connection, identity, wait_until
-from launch import SOCKETS, Stored
+from launch import SOCKETS, Stored, patience, stretched
 from protocol import FAIL, OK, Agent, ProtocolError
 
 ALICE, BOB = 60001, 60002
@@ -91,9 +91,10 @@ def test_deadlines(manager, start, dialect):
     """Not a second more or less, over several restarts."""
     daemon = start()
     agent = daemon.agent(dialect)
+    ttl = stretched(3)
     began = time.monotonic()
-    short, long = agent.park("endpoint", ttl=3), agent.park("endpoint", ttl=600)
-    agent.bind("destination", "endpoint", "short", ttl=3)
+    short, long = agent.park("endpoint", ttl=ttl), agent.park("endpoint", ttl=600)
+    agent.bind("destination", "endpoint", "short", ttl=ttl)
     agent.bind("destination", "endpoint", "long", ttl=600)
     for _ in range(3):
         daemon = restart(daemon, manager)
@@ -101,12 +102,12 @@ def test_deadlines(manager, start, dialect):
     with agent.find_dest("destination") as found:
         assert found.properties[0] == b"short" and found.identity == short.identity
         assert agent.save_endp(1, "kept", "", found.fd) == OK
-    again = agent.park("endpoint", ttl=3)
-    another = agent.park("other", ttl=3)
+    again = agent.park("endpoint", ttl=ttl)
+    another = agent.park("other", ttl=ttl)
     daemon = restart(daemon, manager)
     began_again = time.monotonic()
-    another.wait_let_go(10.0)
-    assert time.monotonic() - began_again < 3.5 and time.monotonic() - began >= 3
+    another.wait_let_go(10.0 * daemon.patience)
+    assert time.monotonic() - began_again < ttl + 0.5 * daemon.patience and time.monotonic() - began >= ttl
     agent = daemon.agent(dialect)
     with agent.find_dest("destination") as found:
         assert found.properties[0] == b"long" and found.identity == long.identity
@@ -117,10 +118,11 @@ def test_ended_while_away(manager, start, dialect):
     """It gets its farewell, only later, and is not found."""
     daemon = start()
     agent = daemon.agent(dialect)
-    connection = agent.park("endpoint", ttl=1)
-    agent.bind("destination", "endpoint", ttl=1)
+    ttl = stretched(1)
+    connection = agent.park("endpoint", ttl=ttl)
+    agent.bind("destination", "endpoint", ttl=ttl)
     daemon.stop()
-    time.sleep(1.2)
+    time.sleep(ttl + 0.2)
     assert is_silent(connection)
     daemon = manager.start()
     assert daemon.agent(dialect).find_dest("destination").status == FAIL
@@ -260,7 +262,7 @@ def test_closed_when_it_is_closed(manager, start, dialect):
     agent.in_step()
     assert is_silent(connection)
     found.close()
-    assert connection.wait_let_go(1.0) == b""
+    assert connection.wait_let_go() == b""
 
 
 @pytest.mark.parametrize("count", [5000])
@@ -765,10 +767,11 @@ def test_restarts_under_load(manager, start, dialect):
     """Agents that do what Postfix does when the cache goes away: reconnect once, and then give up.
     None may have to give up, no connection may get lost or come twice."""
     daemon = start(max_idle="0")
-    stop, failures, cycles = threading.Event(), [], []
+    stop, failures = threading.Event(), []
+    cycles = {f"agent {i}": 0 for i in range(8)}
 
     def work(name: str) -> None:
-        agent, count = None, 0
+        agent = None
         connection = Connection(10)
         fd = os.dup(connection.fd)
         wanted = connection.identity
@@ -791,7 +794,7 @@ def test_restarts_under_load(manager, start, dialect):
                                 assert found.identity == wanted
                                 assert found.properties == (name.encode(),)
                                 fd, held = found.detach(), True
-                        count += 1
+                        cycles[name] += 1
                         break
                     except (ProtocolError, OSError) as error:
                         if agent and agent.received is not None:
@@ -807,20 +810,24 @@ def test_restarts_under_load(manager, start, dialect):
         finally:
             agent.close() if agent else None
             connection.close()
-            cycles.append(count)
 
-    threads = [threading.Thread(target=work, args=(f"agent {i}",)) for i in range(8)]
+    def wait_cycles() -> None:
+        """Until each has got through again: two restarts in the middle of one exchange prove nothing."""
+        before = dict(cycles)
+        wait_until(lambda: failures or all(cycles[name] > before[name] for name in cycles), "a cycle of each", 10 * patience())
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in cycles]
     for thread in threads:
         thread.start()
     for _ in range(10):
-        time.sleep(0.1)  # so that there is something to disturb
+        wait_cycles()
         daemon = restart(daemon, manager)
     stop.set()
     for thread in threads:
         thread.join(30)
         assert not thread.is_alive(), "an agent never found what it had saved"
     assert not failures, failures
-    assert min(cycles) > 10
+    assert min(cycles.values()) >= 10
     assert nothing_stored(manager)
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Every source, header, script and unit says its licence: in its first line, or in the second where the first one says what
-runs it."""
+runs it. Every script in Python is one for the oldest Python that anybody runs the tests with."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Iterator
@@ -14,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("src", "units", "packaging", "tests", "findings", ".ci")
 SUFFIXES = {".c", ".h", ".py", ".mk", ".bash", ".in", ".sym", ".spec"}
 NAMES = {"Makefile", "PKGBUILD"}
+
+OLDEST_PYTHON = (3, 9)  # of Debian 11 and RHEL 9
 
 LICENCE = "SPDX-License-Identifier: LGPL-2.1-or-later"
 
@@ -71,3 +74,27 @@ def test_a_source_without_it_is_found(tmp_path: Path, name: str, text: str, good
     (tmp_path / "src" / name).write_text(text)
     (tmp_path / "src" / "data.json").write_text("{}")
     assert [path.name for path in sources(tmp_path) if not is_licensed(path)] == [Path(name).name] * (not good)
+
+
+def is_python(path: Path) -> bool:
+    return path.suffix == ".py" or "python" in path.open(errors="replace").readline()
+
+
+def understood(path: Path) -> bool:
+    try:
+        ast.parse(path.read_text(), feature_version=OLDEST_PYTHON)
+    except SyntaxError:
+        return False
+    return True
+
+
+def test_the_oldest_python_understands_all() -> None:
+    found = [path for path in sources(ROOT) if is_python(path)]
+    assert len(found) > 50
+    assert [str(path.relative_to(ROOT)) for path in found if not understood(path)] == []
+
+
+def test_what_it_does_not_understand_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text("match 1:\n    case 1:\n        pass\n")
+    assert not understood(path)

@@ -261,15 +261,14 @@ def test_output_stays_if_it_cannot_be_replaced(tool, tmp_path):
 def test_output_takes_the_place_of_nothing_else(tool, tmp_path, kind):
     """A pipe, a device or a link is no longer what it was if a file takes its place."""
     path = tmp_path / "scached.prom"
-    match kind:
-        case "folder":
-            path.mkdir()
-        case "link":
-            path.symlink_to("elsewhere")
-        case "pipe":
-            os.mkfifo(path)
-        case "nowhere":
-            path = path / "scached.prom"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to("elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path = path / "scached.prom"
     before = os.listdir(tmp_path)
     said = one_sentence(tool("metrics", f"--output={path}", status=74))
     assert str(path) in said and ("No such file" if kind == "nowhere" else "not a regular file") in said

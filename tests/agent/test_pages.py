@@ -21,7 +21,7 @@ OUTSIDE = {
     "journalctl(1)", "postconf(1)", "postmap(1)", "postmulti(1)", "systemctl(1)", "systemd(1)", "systemd-socket-activate(1)", "close(2)", "connect(2)", "fork(2)",
     "poll(2)", "read(2)", "recvmsg(2)", "sendmsg(2)", "shutdown(2)", "sd_listen_fds(3)", "sd_notify(3)",
     "postconf(5)", "transport(5)", "podman-systemd.unit(5)", "systemd.exec(5)", "systemd.resource-control(5)", "systemd.socket(5)", "systemd-sysusers(8)", "master(5)", "glob(7)", "network_namespaces(7)", "user_namespaces(7)", "unix(7)",
-    "scache(8)", "smtp(8)", "chown(1)", "systemd.preset(5)",
+    "master(8)", "scache(8)", "smtp(8)", "chown(1)", "systemd.preset(5)",
 }
 
 SECTIONS = {

@@ -220,18 +220,18 @@ def test_the_sum_is_the_number_of_misses(manager):
     chance = random.Random(20261128)
     for _ in range(1500):
         agent, label = chance.choice(agents), f"label {chance.randrange(100)}"
-        match chance.randrange(6):
-            case 0:
-                agent.park(label)
-            case 1:
-                agent.bind(label, f"label {chance.randrange(100)}")
-            case 2 | 3:
-                agent.find_dest_inline(label).close()
-            case 4:
-                agent.find_endp_inline(label).close()
-            case 5 if chance.random() < 0.05:
-                agents[agents.index(agent)] = daemon.agent("native")
-                agent.close()
+        what = chance.randrange(6)
+        if what == 0:
+            agent.park(label)
+        elif what == 1:
+            agent.bind(label, f"label {chance.randrange(100)}")
+        elif what in (2, 3):
+            agent.find_dest_inline(label).close()
+        elif what == 4:
+            agent.find_endp_inline(label).close()
+        elif chance.random() < 0.05:
+            agents[agents.index(agent)] = daemon.agent("native")
+            agent.close()
     found = numbers(daemon)
     assert found["destination_misses"] > 100 and found["endpoint_misses"] > 50
     with Control(daemon.path("control")) as control:

@@ -64,19 +64,21 @@ def make_root(build: Path, release: str, bare: bool = False) -> Path:
     return root
 
 
-def take_commit(build: Path, release: str) -> Path:
-    """The last commit, in a repository of the release's own because packages are made from one. What it has built stays."""
+def take_commit(build: Path, release: str) -> tuple[Path, str]:
+    """The last commit, in a repository of the release's own because packages are made from one. What it has built stays. Returns
+    its folder and the commit's name."""
     source = build / "releases" / release / "source"
 
-    def git(*arguments: str) -> None:
-        subprocess.run(["git", "-C", source, *arguments], check=True, stdin=subprocess.DEVNULL)
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", source, *arguments], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              text=True).stdout
 
     source.mkdir(parents=True, exist_ok=True)
     git("init", "--quiet")
     git("fetch", "--quiet", "--depth=1", f"file://{REPO}", "HEAD")
     git("checkout", "--quiet", "--force", "--detach", "FETCH_HEAD")
     git("clean", "--quiet", "-fd")
-    return source
+    return source, git("log", "-1", "--format=%h", "--abbrev=7").strip()
 
 
 def command_in(root: Path, command: list[str], folders: dict[Path, str], changes: Path | None = None) -> list[str]:

@@ -141,11 +141,19 @@ class Postfix:
             return "postfix.service"
         return f"postfix@{self.instance.removeprefix('postfix-')}.service"
 
+    @property
+    def dialect(self) -> str:
+        """Postfix before 3.6 expects no greeting: scached(8)."""
+        return "postfix-legacy" if self.settings["compatibility_level"] == "2" else "postfix"
+
+    def adapt_socket(self) -> None:
+        """Give scached's socket the dialect of this Postfix, as an administrator does."""
+        if self.dialect != "postfix":
+            self.machine.write(f"/etc/systemd/system/{SOCKET}.d/legacy.conf", f"[Socket]\nFileDescriptorName={self.dialect}\n")
+            self.machine.systemctl("daemon-reload")
+
     def enable_socket(self) -> None:
-        """Enable scached's socket as an administrator does. Postfix before 3.6 expects no greeting: scached(8)."""
-        if self.settings["compatibility_level"] == "2":
-            self.machine.write(f"/etc/systemd/system/{SOCKET}.d/legacy.conf",
-                               "[Socket]\nFileDescriptorName=postfix-legacy\n")
+        self.adapt_socket()
         self.machine.systemctl("enable", "--now", SOCKET)
 
     def reload(self) -> None:

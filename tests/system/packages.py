@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from books import Books
-from rig import REPO, Machine
+from rig import PATIENCE, REPO, Machine
 
 VERSION = re.search(r"(?m)^VERSION := (\S+)", (REPO / "Makefile").read_text())[1]
 PARKED = 1000
@@ -72,7 +72,7 @@ def make_packages(kind: str, *variables: str, where: Path = REPO / "build/packag
     stamp = made / "commit"
     if not stamp.exists() or stamp.read_text() != commit("%H"):
         result = subprocess.run(["make", "-C", REPO, "--no-print-directory", kind, f"B={where / kind}", *variables], text=True,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600 * PATIENCE,
                                 env={**os.environ, "DEB_BUILD_OPTIONS": "nocheck"})
         assert result.returncode == 0, result.stdout[-3000:]
         stamp.write_text(commit("%H"))

@@ -37,9 +37,12 @@ BOOT = Path(__file__).resolve().with_name("boot")
 REPO_INSIDE = Path("/run/host/repo")
 BUILD_INSIDE = Path("/run/host/build")
 
+# By how much all timeouts are multiplied, here and in every machine: tests/README.md.
+PATIENCE = float(os.environ.get("SCACHED_PATIENCE", "1"))
+
 EXIT_UNSUPPORTED = 77   # boot's way to say that this host cannot
-BOOT_TIMEOUT = 90
-STOP_TIMEOUT = 45
+BOOT_TIMEOUT = 90 * PATIENCE
+STOP_TIMEOUT = 45 * PATIENCE
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -47,6 +50,7 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PYTHONPATH": f"{REPO_INSIDE}/tests/agent:{REPO_INSIDE}/tests/system",
     "PYTHONDONTWRITEBYTECODE": "1",   # the repository is read-only there
+    **{name: value for name, value in os.environ.items() if name == "SCACHED_PATIENCE"},
 }
 
 Entry = dict[str, Any]
@@ -267,6 +271,7 @@ class Machine:
         With check, another status than 0 raises CommandFailed, as a timeout always does. What the
         command leaves running in the background keeps running, and is not waited for.
         """
+        timeout *= PATIENCE
         stdin, stdout, stderr = _memory_file(input.encode()), _memory_file(), _memory_file()
         try:
             process = self.popen(command, stdin=stdin, stdout=stdout, stderr=stderr, **options)
@@ -381,7 +386,7 @@ class Machine:
                        **matches: str) -> Iterator[Entry]:
         """Like journal(), and then what comes, as it comes; ends when the time is over."""
         after = self.mark if after is None else after
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         process = self.popen([*self._journalctl(matches), "--follow", "--lines=all"],
                              stdout=subprocess.PIPE, text=False, bufsize=0)
         is_ours = _is_of(unit)
@@ -409,12 +414,13 @@ class Machine:
                 return entry
             seen.append(entry)
         raise AssertionError(f"nothing like {pattern!r} in the journal of {unit or 'the machine'} "
-                             f"within {timeout} s, only:\n{format_entries(seen[-50:])}")
+                             f"within {timeout * PATIENCE} s, only:\n{format_entries(seen[-50:])}")
 
     # Waiting
 
     def wait(self, predicate: Callable[[], T], timeout: float = 10, what: str = "") -> T:
         """Ask until the answer is true, and return it. For what sends no event of its own."""
+        timeout *= PATIENCE
         deadline = time.monotonic() + timeout
         pause = 0.005
         while not (answer := predicate()):

@@ -60,6 +60,7 @@ def live(machine: Machine) -> None:
                   "[Service]\nExecStart=\nExecStart=/usr/sbin/scached -v\n")
     postfix = Postfix(machine, connection_cache_status_update_time="1s")
     postfix.start()
+    postfix.adapt_socket()
     machine.systemctl("start", "scached.socket", "scached-postfix.socket")
     with Sink(machine):
         postfix.wait_delivered(postfix.send(10))

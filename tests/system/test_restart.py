@@ -17,7 +17,7 @@ from statistics import median
 import pytest
 
 from mail import Postfix, Sink
-from rig import readable
+from rig import PATIENCE, readable
 
 SERVICE = "scached.service"
 SOCKETS = ("scached.socket", "scached-control.socket")
@@ -96,9 +96,9 @@ def test_five_thousand_connections_over_ten_restarts(host):
         said = holder.stop()
         print(said)
         assert said["lost"] == [] and said["late"] == []
-        assert said["slowest"] < 5.0
+        assert said["slowest"] < 5.0 * PATIENCE
         assert -0.1 < said["shortest_life"] - said["saved_for"]
-        assert said["longest_life"] - said["saved_for"] < 0.5
+        assert said["longest_life"] - said["saved_for"] < 0.5 * PATIENCE
 
 
 @pytest.mark.parametrize("number", ["KILL", "SEGV"])
@@ -116,8 +116,8 @@ def test_crash_under_load(host, number):
         said = worker.stop()
         print(said)
         assert said["wrong"] == []
-        assert said["slowest"] < 5.0
-        assert said["longest_gap"] < 5.0, "back at once"
+        assert said["slowest"] < 5.0 * PATIENCE
+        assert said["longest_gap"] < 5.0 * PATIENCE, "back at once"
         assert said["cycles"] > 100 and said["retries"] >= 1
 
 

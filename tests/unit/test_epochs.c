@@ -8,6 +8,7 @@
 #include "epochs/configuration.h"
 #include "epochs/epoch.h"
 #include "epochs/files.h"
+#include "epochs/mounts.h"
 #include "epochs/process.h"
 
 #define SECOND USEC_PER_SEC
@@ -20,23 +21,93 @@ TEST(test_start_of_a_process) {
                 int r;
                 uint64_t start_us;
         } cases[] = {
-                { "1 (smtp) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 1 2", 0, 123450000 },
-                { "1 (a) b) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 7", 0, 70000 },
-                { "1 (smtp) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 0 1", 0, 0 },
-                { "1 (smtp) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 ", .r = -EBADMSG },
-                { "1 (smtp) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 -1 1", .r = -EBADMSG },
-                { "1 (smtp) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0", .r = -EBADMSG },
-                { "1 (smtp) S 1 1 1 0 -1 1 1 2 3 4 5 6 7 8 20 0 1 0 99999999999999999999 1", .r = -EBADMSG },
-                { "1 (smtp) S 1 1 1 0 -1 1 1 2 3 4 5 6 7 8 20 0 1 0 18446744073709551615 1", .r = -EBADMSG },
+                { "1 (smtp) S 12 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 1 2", 0, 123450000 },
+                { "1 (a) b) S 12 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 7", 0, 70000 },
+                { "1 (smtp) S 12 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 0 1", 0, 0 },
+                { "1 (smtp) S 12 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 ", .r = -EBADMSG },
+                { "1 (smtp) S 12 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 -1 1", .r = -EBADMSG },
+                { "1 (smtp) S 12 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0", .r = -EBADMSG },
+                { "1 (smtp) S 12 1 1 0 -1 1 1 2 3 4 5 6 7 8 20 0 1 0 99999999999999999999 1",
+                        .r = -EBADMSG },
+                { "1 (smtp) S 12 1 1 0 -1 1 1 2 3 4 5 6 7 8 20 0 1 0 18446744073709551615 1",
+                        .r = -EBADMSG },
+                { "1 (smtp) S -1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 7", .r = -EBADMSG },
+                { "1 (smtp) S 2147483648 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 7", .r = -EBADMSG },
                 { "1 smtp S 1", .r = -EBADMSG },
                 { "", .r = -EBADMSG },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
                 uint64_t start_us = 0;
+                pid_t parent = 0;
 
-                assert_int_equal(process_parse_start(slice_of(cases[i].stat), 100, &start_us), cases[i].r);
+                assert_int_equal(
+                        process_parse_stat(slice_of(cases[i].stat), 100, &parent, &start_us), cases[i].r);
                 assert_int_equal(start_us, cases[i].start_us);
+                assert_int_equal(parent, cases[i].r < 0 ? 0 : 12);
+        }
+}
+
+/* Whether two processes have the same file at a path. */
+
+TEST(test_mounts) {
+        static const char *const host = "22 1 254:0 / / rw - ext4 /dev/vda rw\n"
+                                        "23 22 0:21 / /run rw - tmpfs tmpfs rw\n"
+                                        "24 22 254:1 / /srv rw - ext4 /dev/vdb rw\n";
+        static const struct {
+                const char *theirs, *path;
+                bool agree;
+        } cases[] = {
+                /* The host itself, and a sandbox with its own /tmp, read-only mounts, or a mount in two halves. */
+                { "22 1 254:0 / / rw - ext4 /dev/vda rw\n24 22 254:1 / /srv rw - x x x\n", "/srv/main.cf",
+                        true },
+                { "52 1 254:0 / / ro - x x x\n53 52 0:77 / /tmp rw - x x x\n", "/etc/main.cf", true },
+                { "52 1 254:0 / / ro - x x x\n53 52 0:77 / /tmp rw - x x x\n", "/tmp/main.cf", false },
+                { "52 1 254:0 / / ro - x x x\n53 52 254:0 /etc /etc ro - x x x\n", "/etc/main.cf", true },
+                { "52 51 0:1 / / ro - x x x\n53 52 254:0 / / ro - x x x\n", "/etc/main.cf", true },
+                { "52 52 254:0 / / ro - x x x\n", "/etc/main.cf", true },
+                /* A container with a file system of its own, or a folder of ours. What it shares is the same. */
+                { "52 51 0:90 / / rw - overlay x x\n", "/etc/main.cf", false },
+                { "52 51 254:0 /guest / rw - x x x\n", "/etc/main.cf", false },
+                { "52 51 0:90 / / rw - x x x\n53 52 254:0 /etc /etc rw - x x x\n", "/etc/main.cf", true },
+                { "52 51 0:90 / / rw - x x x\n53 52 254:0 /etc /etc rw - x x x\n", "/etcetera/main.cf",
+                        false },
+                { "52 51 0:90 / / rw - x x x\n53 52 254:0 /etc/main.cf /etc/main.cf rw - x x x\n",
+                        "/etc/main.cf", true },
+                { "52 51 0:90 / / rw - x x x\n53 52 254:0 /etc/x /etc/main.cf rw - x x x\n", "/etc/main.cf",
+                        false },
+                { "52 51 254:0 / / rw - x x x\n53 52 254:0 /srv/etc /etc rw - x x x\n", "/etc/main.cf",
+                        false },
+                { "52 51 0:90 / / rw - x x x\n53 52 254:1 / /srv rw - x x x\n", "/srv/a b", true },
+                { "52 51 0:90 / / rw - x x x\n53 52 254:1 /a\\040b /srv/a\\040b rw - x x x\n", "/srv/a b",
+                        true },
+                { "52 51 0:90 / / rw - x x x\n53 52 254:1 /a\\040b /srv/a\\040b rw - x x x\n", "/srv/a_b",
+                        false },
+                /* Mounts that cannot be reached: below another one that came later. */
+                { "52 51 254:0 / / rw - x x x\n54 52 0:9 / /etc/p rw - x x x\n53 52 254:0 /etc /etc rw - x "
+                  "x x\n",
+                        "/etc/p/main.cf", true },
+                { "52 51 254:0 / / rw - x x x\n54 52 254:0 /etc/p /etc/p rw - x x x\n53 52 0:9 / /etc rw - "
+                  "x x x\n",
+                        "/etc/p/main.cf", false },
+                { "52 51 254:0 / / rw - x x x\n53 52 0:9 / /etc rw - x x x\n54 53 254:0 /etc /etc rw - x x "
+                  "x\n",
+                        "/etc/main.cf", true },
+                /* No list, or one that makes no sense. */
+                { "", "/etc/main.cf", false },
+                { "52 51 254:0 / / rw - x x x", "/etc/main.cf", false },
+                { "52 51 254:0\n", "/etc/main.cf", false },
+                { "52 51 254:0 / /srv rw - x x x\n", "/srv/main.cf", false },
+                { "52 51 0:1 / / rw - x x x\n53 52 254:0 / / rw - x x x\n52 53 254:0 / / rw - x x x\n", "/x",
+                        false },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                const struct slice theirs = slice_of(cases[i].theirs);
+
+                if (mounts_agree(slice_of(host), theirs, cases[i].path) != cases[i].agree ||
+                        mounts_agree(theirs, slice_of(host), cases[i].path) != cases[i].agree)
+                        fail_msg("%s: not %i in\n%s", cases[i].path, cases[i].agree, cases[i].theirs);
         }
 }
 
@@ -226,6 +297,7 @@ TEST(test_values) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_start_of_a_process),
+                cmocka_unit_test(test_mounts),
                 cmocka_unit_test(test_since_when),
                 cmocka_unit_test(test_a_clock_that_was_set),
                 cmocka_unit_test(test_covered),
