@@ -60,7 +60,7 @@ class Program:
     def __init__(self, start: Start, name: str, *arguments: object):
         self.what = " ".join(map(str, (name, *arguments)))
         self.process = start([str(TESTS / name), *map(str, arguments)])
-        assert self.hear(10.0) == {"ready": True}
+        assert self.hear(60.0) == {"ready": True}
 
     def say(self, command: str) -> None:
         self.process.stdin.write(command + "\n")

@@ -23,7 +23,7 @@ import sys
 import threading
 from typing import Callable, NamedTuple
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 
 # linux/fuse.h
 FUSE_FORGET, FUSE_GETATTR, FUSE_OPEN, FUSE_RELEASE = 2, 3, 14, 18

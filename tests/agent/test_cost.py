@@ -188,7 +188,7 @@ def test_system_calls(make_manager, wrap, cycle):
 
 def wait_for_table(output: Path) -> Counter[str]:
     """strace runs beside the daemon, and writes its table when the daemon has ended."""
-    wait_until(lambda: output.exists() and " total" in output.read_text(), "strace's table", 10.0)
+    wait_until(lambda: output.exists() and " total" in output.read_text(), "strace's table", 60.0)
     return counted_calls(output)
 
 
