@@ -151,8 +151,8 @@ class BootedDaemon(Daemon):
 
     def limit_descriptors(self, count: Optional[int] = None) -> None:
         """As its own user: in a container, root may have no power over the limits of others."""
-        uid = os.stat(f"/proc/{self.pid}").st_uid
-        assert run_as(uid, lambda: super(BootedDaemon, self).limit_descriptors(count))
+        owner = os.stat(f"/proc/{self.pid}")
+        assert run_as(owner.st_uid, lambda: super(BootedDaemon, self).limit_descriptors(count), owner.st_gid)
 
     def output(self) -> str:
         return "".join(f"{line.text}\n" for line in self.lines())

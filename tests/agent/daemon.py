@@ -321,14 +321,15 @@ def _left_open(output: str) -> list[str]:
     return [name for name, rest in entries if "<inherited from parent>" not in rest]
 
 
-def run_as(uid: int, function: Callable[[], object]) -> bool:
-    """Call this in a process of this user. False if it raised, which standard error tells about."""
+def run_as(uid: int, function: Callable[[], object], gid: Optional[int] = None) -> bool:
+    """Call this in a process of this user and group, by default that of the same number. False if it raised, which standard error
+    tells about."""
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             os.setgroups([])
-            os.setresgid(uid, uid, uid)
+            os.setresgid(*[uid if gid is None else gid] * 3)
             os.setresuid(uid, uid, uid)
             function()
             status = 0
