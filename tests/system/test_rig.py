@@ -167,7 +167,7 @@ def test_journal_wait(machine):
     following.close()
 
     with pytest.raises(AssertionError, match="(?s)nothing like 'never'.*late.*later"):
-        machine.journal_wait("never", timeout=0.5)
+        machine.journal_wait("never", timeout=3)
 
 
 def test_journal_of_earlier_tests_is_hidden(machine):
