@@ -397,9 +397,9 @@ def test_nothing_is_left_of_a_restart(host, alice):
     def processes() -> set[str]:
         return set((host.cgroup / f"system.slice/{SERVICE}/cgroup.procs").read_text().split())
 
-    host.wait(lambda: len(processes()) == 2, 10)
+    host.wait(lambda: len(processes()) == 1, 10)
     for _ in range(3):
         restart(host, alice)
     assert alice.ask("kept") == {"kept": PARKED}
-    host.wait(lambda: len(processes()) == 2, 10)
+    host.wait(lambda: len(processes()) == 1, 10)
     assert not [entry["MESSAGE"] for entry in host.journal(unit=SERVICE) if "left-over" in entry["MESSAGE"]]
