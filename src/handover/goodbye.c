@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "handover/goodbye.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -17,6 +17,9 @@
 
 /* systemd does not mention processes in brackets that are left behind: they are helpers. */
 #define PROCESS_NAME "(sc-part)"
+
+/* As long as the kernel lets the name of a process be. */
+#define PROCESS_NAME_SIZE 16
 
 /* A close of the last copy waits for a peer until a signal comes. While we close, one comes this often. */
 #define LINGER_USEC 1000
@@ -58,25 +61,28 @@ static bool has_end(int fd) {
         return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type != SOCK_DGRAM;
 }
 
-static int highest(const struct goodbye *goodbye) {
-        int max = 0;
+/* Return how many slots our descriptor table has, or 0. */
+static size_t count_slots(void) {
+        char line[256]; /* longer lines come in parts */
+        size_t n = 0;
+        FILE *status;
 
-        for (size_t i = 0; i < goodbye->n_parcels; i++)
-                max = MAX(max, goodbye->parcels[i].sender);
-        for (size_t i = 0; i < goodbye->n; i++)
-                max = MAX(max, goodbye->connections[i]->fd);
-        return max;
+        status = fopen("/proc/self/status", "re");
+        while (status && n == 0 && fgets(line, sizeof(line), status))
+                (void) sscanf(line, "FDSize: %zu", &n);
+        if (status)
+                (void) fclose(status);
+        return n;
 }
 
 /* Close the sockets of which the daemon has not closed its own copies yet: agents wait for the end of theirs, and we for that of
  * the parcels. Returns false if that cannot be done. */
 static bool drop_all_but_ours(const struct goodbye *goodbye) {
-        int max = highest(goodbye);
-        bool *is_ours = calloc((size_t) max + 1, sizeof(*is_ours));
-        DIR *open_fds = opendir("/proc/self/fd");
-        const struct dirent *entry;
+        size_t n_slots = count_slots();
+        bool *is_ours;
 
-        if (!is_ours || !open_fds)
+        is_ours = calloc(n_slots, sizeof(*is_ours));
+        if (n_slots == 0 || !is_ours)
                 return false;
 
         for (size_t i = 0; i < goodbye->n_parcels; i++)
@@ -85,16 +91,12 @@ static bool drop_all_but_ours(const struct goodbye *goodbye) {
                 is_ours[goodbye->connections[i]->fd] = true;
 
         let_nothing_linger();
-        while ((entry = readdir(open_fds))) {
-                int fd = atoi(entry->d_name); /* 0 for a name that is no number */
-
-                if (fd > STDERR_FILENO && (fd > max || !is_ours[fd]) && has_end(fd))
-                        (void) close(fd);
-        }
+        for (size_t fd = STDERR_FILENO + 1; fd < n_slots; fd++)
+                if (!is_ours[fd] && has_end((int) fd))
+                        (void) close((int) fd);
         let_linger();
 
         free(is_ours);
-        (void) closedir(open_fds);
         return true;
 }
 
@@ -167,7 +169,6 @@ static _Noreturn void leave(const struct goodbye *goodbye) {
 
 /* The signals that end the daemon stay blocked: whoever sends them to all its processes wants a goodbye, too. */
 static _Noreturn void stay(const struct goodbye *goodbye, bool says) {
-        (void) prctl(PR_SET_NAME, PROCESS_NAME);
         if (!drop_all_but_ours(goodbye))
                 _exit(0);
 
@@ -180,9 +181,17 @@ static _Noreturn void stay(const struct goodbye *goodbye, bool says) {
 void goodbye_leave(struct journal *journal, const struct parcel parcels[], size_t n_parcels,
         struct connection *const connections[], size_t n, bool says) {
         const struct goodbye goodbye = { journal, parcels, n_parcels, connections, n };
+        char name[PROCESS_NAME_SIZE] = "";
 
-        if (n > 0 && fork() == 0)
+        if (n == 0)
+                return;
+
+        /* It has its name from the beginning: systemd may look before it has run at all. */
+        (void) prctl(PR_GET_NAME, name);
+        (void) prctl(PR_SET_NAME, PROCESS_NAME);
+        if (fork() == 0)
                 stay(&goodbye, says);
+        (void) prctl(PR_SET_NAME, name);
 }
 
 void goodbye_cancel(const int parcels[], size_t n) {
