@@ -157,8 +157,8 @@ static bool lingers(int fd) {
         return getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &size) == 0 && linger.l_onoff;
 }
 
-/* The exit closes without waiting for a peer, in the order of the descriptors. But a file from outside may be among what the daemon
- * had not closed yet, and its server may make the exit wait: whoever has not asked for it does not wait behind that. */
+/* An exit closes without waiting for a peer, but only after it has come to all descriptors. A file from outside may be among those
+ * that the daemon had not closed yet, and its server may make the exit wait: nobody who has not asked for it waits for that. */
 static _Noreturn void leave(const struct goodbye *goodbye) {
         let_nothing_linger();
         for (size_t i = 0; i < goodbye->n; i++)
