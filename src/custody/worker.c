@@ -153,7 +153,7 @@ void worker_do(struct job *job) {
 
                 /* What is closed is never closed twice: if we die in here, this one counts as done. */
                 __atomic_store_n(&job->n_done, i + 1, __ATOMIC_RELEASE);
-                if (task->kind != TASK_SAY || !task->is_said)
+                if (task->kind != TASK_TELL && (task->kind != TASK_SAY || !task->is_said))
                         (void) close_it(task->fd);
         }
 }

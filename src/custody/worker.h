@@ -22,6 +22,7 @@ enum task_kind {
         TASK_KEEP,  /* turn SO_LINGER off for those who hold a copy, and close */
         TASK_SAY,   /* send the farewell; close only if it could not be sent, or the peer is gone */
         TASK_PART,  /* send the farewell, and close */
+        TASK_TELL,  /* send the farewell, and leave it open */
 };
 
 struct task {

@@ -2,7 +2,9 @@
 #include "handover/goodbye.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -16,8 +18,22 @@
 /* systemd does not mention processes in brackets that are left behind: they are helpers. */
 #define PROCESS_NAME "(sc-part)"
 
-/* The close of a socket with SO_LINGER waits until a signal comes. While ours are closed, one comes this often. */
+/* As long as the kernel lets the name of a process be. */
+#define PROCESS_NAME_SIZE 16
+
+/* A close of the last copy waits for a peer until a signal comes. While we close, one comes this often. */
 #define LINGER_USEC 1000
+
+/* How long it may take from the end of a parcel until all that was in it is closed, in ms: the kernel reports the end first. */
+#define GRACE_MS 100
+
+struct goodbye {
+        struct journal *journal;
+        const struct parcel *parcels;
+        size_t n_parcels;
+        struct connection *const *connections;
+        size_t n;
+};
 
 static void on_alarm(_unused_ int signal_number) {
 }
@@ -30,18 +46,77 @@ static void let_nothing_linger(void) {
         (void) setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-/* Returns whether somebody has taken over. */
-static bool listen_to(int line) {
-        char word;
-        ssize_t n;
+static void let_linger(void) {
+        static const struct itimerval timer = {};
 
-        do
-                n = recv(line, &word, sizeof(word), 0);
-        while (n < 0 && errno == EINTR);
-        return n == sizeof(word);
+        (void) setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-static void part(struct connection *const connections[], size_t n) {
+/* Is this a socket whose copy somebody could miss or wait for? Lines to the journal go through one of another kind. What is no
+ * socket stays: its close(2) may never return. */
+static bool has_end(int fd) {
+        int type;
+        socklen_t size = sizeof(type);
+
+        return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type != SOCK_DGRAM;
+}
+
+/* Return how many slots our descriptor table has, or 0. */
+static size_t count_slots(void) {
+        char line[256]; /* longer lines come in parts */
+        size_t n = 0;
+        FILE *status;
+
+        status = fopen("/proc/self/status", "re");
+        while (status && n == 0 && fgets(line, sizeof(line), status))
+                (void) sscanf(line, "FDSize: %zu", &n);
+        if (status)
+                (void) fclose(status);
+        return n;
+}
+
+/* Close the sockets of which the daemon has not closed its own copies yet: agents wait for the end of theirs, and we for that of
+ * the parcels. Returns false if that cannot be done. */
+static bool drop_all_but_ours(const struct goodbye *goodbye) {
+        size_t n_slots = count_slots();
+        bool *is_ours;
+
+        is_ours = calloc(n_slots, sizeof(*is_ours));
+        if (n_slots == 0 || !is_ours)
+                return false;
+
+        for (size_t i = 0; i < goodbye->n_parcels; i++)
+                is_ours[goodbye->parcels[i].sender] = true;
+        for (size_t i = 0; i < goodbye->n; i++)
+                is_ours[goodbye->connections[i]->fd] = true;
+
+        let_nothing_linger();
+        for (size_t fd = STDERR_FILENO + 1; fd < n_slots; fd++)
+                if (!is_ours[fd] && has_end((int) fd))
+                        (void) close((int) fd);
+        let_linger();
+
+        free(is_ours);
+        return true;
+}
+
+/* Wait until nobody has a parcel any more. Returns whether somebody has taken over. */
+static bool wait_for_end(const struct goodbye *goodbye) {
+        bool is_taken_over = false;
+
+        for (size_t i = 0; i < goodbye->n_parcels; i++) {
+                char word;
+                ssize_t n;
+
+                /* ECONNRESET comes before what else there is to read. */
+                while ((n = recv(goodbye->parcels[i].sender, &word, sizeof(word), 0)) > 0 ||
+                        (n < 0 && (errno == EINTR || errno == ECONNRESET)))
+                        is_taken_over = is_taken_over || n > 0;
+        }
+        return is_taken_over;
+}
+
+static void say(const struct goodbye *goodbye) {
         struct job *job;
         size_t size = 0;
 
@@ -49,8 +124,8 @@ static void part(struct connection *const connections[], size_t n) {
         if (!job)
                 return;
 
-        for (size_t i = 0; i < n; i++) {
-                struct slice farewell = connection_farewell(connections[i]);
+        for (size_t i = 0; i < goodbye->n; i++) {
+                struct slice farewell = connection_farewell(goodbye->connections[i]);
 
                 if (job->n_tasks == JOB_MAX || farewell.size > sizeof(job->farewells) - size) {
                         worker_do(job);
@@ -62,36 +137,61 @@ static void part(struct connection *const connections[], size_t n) {
                 memcpy(job->farewells + size, farewell.data, farewell.size);
                 size += farewell.size;
                 job->tasks[job->n_tasks++] = (struct task){
-                        .fd = connections[i]->fd,
+                        .fd = goodbye->connections[i]->fd,
                         .farewell_size = (uint32_t) farewell.size,
-                        .kind = TASK_PART,
+                        .kind = TASK_TELL,
                 };
         }
         worker_do(job);
         free(job);
+
+        journal_say(goodbye->journal, PARTED, NULL,
+                "Nobody took over %zu kept connection%s: each was closed after its farewell.", goodbye->n,
+                plural(goodbye->n));
 }
 
-/* The signals that end the daemon stay blocked: whoever sends them to all its processes wants a goodbye, too. */
-static _Noreturn void stay(
-        struct journal *journal, int line, struct connection *const connections[], size_t n) {
-        (void) prctl(PR_SET_NAME, PROCESS_NAME);
-        if (listen_to(line)) {
-                let_nothing_linger();
-                for (size_t i = 0; i < n; i++)
-                        (void) close(connections[i]->fd);
-        } else {
-                let_nothing_linger();
-                part(connections, n);
-                journal_say(journal, PARTED, NULL,
-                        "Nobody took over %zu kept connection%s: each was closed after its farewell.", n,
-                        plural(n));
-        }
+static bool lingers(int fd) {
+        struct linger linger;
+        socklen_t size = sizeof(linger);
+
+        return getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &size) == 0 && linger.l_onoff;
+}
+
+/* An exit closes without waiting for a peer, but only after it has come to all descriptors. A file from outside may be among those
+ * that the daemon had not closed yet, and its server may make the exit wait: nobody who has not asked for it waits for that. */
+static _Noreturn void leave(const struct goodbye *goodbye) {
+        let_nothing_linger();
+        for (size_t i = 0; i < goodbye->n; i++)
+                if (!lingers(goodbye->connections[i]->fd))
+                        (void) close(goodbye->connections[i]->fd);
         _exit(0);
 }
 
-void goodbye_leave(struct journal *journal, int line, struct connection *const connections[], size_t n) {
-        if (n > 0 && fork() == 0)
-                stay(journal, line, connections, n);
+/* The signals that end the daemon stay blocked: whoever sends them to all its processes wants a goodbye, too. */
+static _Noreturn void stay(const struct goodbye *goodbye, bool says) {
+        if (!drop_all_but_ours(goodbye))
+                _exit(0);
+
+        if (!wait_for_end(goodbye) && says)
+                say(goodbye);
+        (void) poll(NULL, 0, GRACE_MS);
+        leave(goodbye);
+}
+
+void goodbye_leave(struct journal *journal, const struct parcel parcels[], size_t n_parcels,
+        struct connection *const connections[], size_t n, bool says) {
+        const struct goodbye goodbye = { journal, parcels, n_parcels, connections, n };
+        char name[PROCESS_NAME_SIZE] = "";
+
+        if (n == 0)
+                return;
+
+        /* It has its name from the beginning: systemd may look before it has run at all. */
+        (void) prctl(PR_GET_NAME, name);
+        (void) prctl(PR_SET_NAME, PROCESS_NAME);
+        if (fork() == 0)
+                stay(&goodbye, says);
+        (void) prctl(PR_SET_NAME, name);
 }
 
 void goodbye_cancel(const int parcels[], size_t n) {

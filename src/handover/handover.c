@@ -16,13 +16,12 @@
 #include "custody/descriptor.h"
 #include "handover/goodbye.h"
 #include "handover/index.h"
-#include "handover/keeper.h"
 #include "handover/parcels.h"
 #include "handover/passed.h"
 #include "settings/settings.h"
 
-/* One message takes all parcels, and the keeper's lease. Each holds some ten thousand connections. */
-#define PARCELS_MAX 252
+/* One message takes all parcels. Each holds some ten thousand connections. */
+#define PARCELS_MAX 253
 
 /* How long the service manager may take to read our messages. It ignores messages that it reads after our exit. */
 #define BARRIER_US (UINT64_C(5) * USEC_PER_SEC)
@@ -174,16 +173,13 @@ static int make_index(const struct statistics *statistics, const struct inventor
         return r < 0 ? r : sealed_file(bytes);
 }
 
-/* Besides parcels: the index, and the lease. */
-#define STORED_BESIDES 2UL
-
 /* Return how many parcels may be stored. Since systemd 254, FDSTORE is the number of descriptors that the service manager has
  * room for. */
 static size_t parcels_allowed(void) {
         const char *text = getenv("FDSTORE");
-        unsigned long n = text ? strtoul(text, NULL, 10) : PARCELS_MAX + STORED_BESIDES;
+        unsigned long n = text ? strtoul(text, NULL, 10) : PARCELS_MAX + 1;
 
-        return n > STORED_BESIDES ? MIN(n - STORED_BESIDES, (unsigned long) PARCELS_MAX) : 0;
+        return n > 1 ? MIN(n - 1, (unsigned long) PARCELS_MAX) : 0; /* one is for the index */
 }
 
 static void clear_store(struct notify *notify) {
@@ -199,15 +195,12 @@ static int store_index(const struct handover *handover, const struct inventory *
                       : notify_say(handover->notify, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_INDEX, &fd, 1);
 }
 
-/* FDPOLL=0: when we exit, the other end of each parcel closes, and the service manager must not drop it for that. The lease, if
- * there is one, is the last of them. */
-static int store_parcels(struct notify *notify, const struct parcel parcels[], size_t n, int lease) {
-        int fds[PARCELS_MAX + 1];
+/* FDPOLL=0: the other end of each parcel may close before it is taken over, and the service manager must not drop it for that. */
+static int store_parcels(struct notify *notify, const struct parcel parcels[], size_t n) {
+        int fds[PARCELS_MAX];
 
         for (size_t i = 0; i < n; i++)
                 fds[i] = parcels[i].fd;
-        if (lease >= 0)
-                fds[n++] = lease;
         return n > 0 ? notify_say(notify, "FDSTORE=1\nFDPOLL=0\nFDNAME=" PASSED_PARCEL, fds, n) : 0;
 }
 
@@ -239,19 +232,15 @@ static size_t leave_out_refused(struct inventory *inventory, const struct parcel
 }
 
 /* Store everything in the inventory, and see what became of it. The index comes before the parcels: it is stored if any of them
- * is. The lease comes first, because the service manager drops what it has stored from the newest to the oldest; and once more
- * with the last, because it may drop messages unseen, in their order. */
+ * is. */
 static int store(const struct handover *handover, struct inventory *inventory, struct parcel parcels[],
-        size_t n_parcels, int lease) {
+        size_t n_parcels) {
         size_t n_held;
-        int r = 0;
+        int r;
 
-        if (lease >= 0)
-                r = store_parcels(handover->notify, NULL, 0, lease);
+        r = store_index(handover, inventory);
         if (r >= 0)
-                r = store_index(handover, inventory);
-        if (r >= 0)
-                r = store_parcels(handover->notify, parcels, n_parcels, lease);
+                r = store_parcels(handover->notify, parcels, n_parcels);
         if (r >= 0)
                 r = notify_settle(handover->notify, BARRIER_US);
         close_parcels(handover->disposal, parcels, n_parcels);
@@ -268,19 +257,19 @@ static int store(const struct handover *handover, struct inventory *inventory, s
         return r < 0 ? r : notify_settle(handover->notify, BARRIER_US);
 }
 
-/* What is stored is out of our hands. Returns how many connections that are. */
-static size_t leave_behind(
-        const struct handover *handover, struct inventory *inventory, const struct parcel parcels[]) {
-        int line = -1;
+/* What is stored is out of our hands, or, without IS_KEPT, a service manager that has not answered may have copies of it.
+ * Returns how many connections are out of our hands. */
+static size_t leave_behind(const struct handover *handover, struct inventory *inventory,
+        const struct parcel parcels[], size_t n_parcels, bool is_kept) {
         size_t n = 0;
 
         for (size_t i = 0; i < inventory->n_connections; i++)
-                if (inventory->places[i] != PARCEL_NONE) {
-                        line = parcels[inventory->places[i]].sender;
+                if (inventory->places[i] != PARCEL_NONE)
                         inventory->connections[n++] = inventory->connections[i];
-                }
 
-        goodbye_leave(handover->journal, line, inventory->connections, n);
+        goodbye_leave(handover->journal, parcels, n_parcels, inventory->connections, n, is_kept);
+        if (!is_kept)
+                return 0;
         for (size_t i = 0; i < n; i++)
                 custody_release(handover->custody, inventory->connections[i]);
         return n;
@@ -289,7 +278,6 @@ static size_t leave_behind(
 /* Store what is in the inventory. RET_KEPT is how many connections are out of our hands after that. */
 static int save(const struct handover *handover, struct inventory *inventory, size_t *ret_kept) {
         struct parcel parcels[PARCELS_MAX];
-        _cleanup_(closep) int lease = -1;
         size_t n_parcels;
         int r;
 
@@ -300,14 +288,12 @@ static int save(const struct handover *handover, struct inventory *inventory, si
 
         n_parcels = parcels_pack(
                 inventory->fds, inventory->n_connections, parcels, parcels_allowed(), inventory->places);
-        lease = keeper_lease(handover->keeper);
-        r = store(handover, inventory, parcels, n_parcels, lease);
-        keeper_keep(lease >= 0 ? handover->keeper : NULL, inventory->fds, inventory->n_connections);
+        r = store(handover, inventory, parcels, n_parcels);
+        *ret_kept = leave_behind(handover, inventory, parcels, n_parcels, r >= 0);
         if (r < 0) {
                 notify_take_back(handover->notify, close_parcel, handover->disposal);
                 clear_store(handover->notify);
-        } else
-                *ret_kept = leave_behind(handover, inventory, parcels);
+        }
         for (size_t i = 0; i < n_parcels; i++)
                 closep(&parcels[i].sender);
         return r;

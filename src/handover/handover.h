@@ -18,7 +18,6 @@ struct handover {
         struct statistics *statistics;
         struct journal *journal;
         struct notify *notify;
-        struct keeper *keeper; /* NULL if there is none */
 };
 
 /* Store everything parked, and the statistics, in the service manager for the next process. Connections that are stored

@@ -23,7 +23,6 @@
 #include "daemon/timer.h"
 #include "epochs/epochs.h"
 #include "handover/handover.h"
-#include "handover/keeper.h"
 #include "handover/passed.h"
 #include "scached/arrivals.h"
 #include "scached/listeners.h"
@@ -45,7 +44,6 @@ struct service {
         const struct service_options *options;
         struct passed *passed;
         struct notify *notify;
-        struct keeper *keeper;
         struct disposal *disposal;
         struct limits limits;
         struct epochs *epochs;
@@ -357,7 +355,7 @@ static struct handover handover_of(struct service *service) {
         struct server *server = &service->server;
 
         return (struct handover){ server->cache, server->custody, service->disposal, &server->statistics,
-                server->journal, service->notify, service->keeper };
+                server->journal, service->notify };
 }
 
 /* Make everything except the listeners. */
@@ -374,8 +372,6 @@ static int prepare(struct service *service) {
                 r = disposal_new(&service->disposal, server->loop, server->journal, DISPOSAL_WORKERS_MAX);
         if (r >= 0)
                 r = notify_new(&service->notify, server->loop);
-        if (r >= 0 && notify_is_heard(service->notify) && !service->is_last)
-                service->keeper = keeper_new();
         if (r >= 0)
                 r = loop_timer_init(&service->expiry_timer, server->loop, on_expiry_timer, service);
         if (r >= 0)
@@ -484,7 +480,6 @@ static void stop(struct service *service) {
         loop_timer_release(&service->statistics_timer);
         loop_timer_release(&service->idle_timer);
         loop_timer_release(&service->leaving_timer);
-        keeper_free(service->keeper);
         notify_free(service->notify);
         loop_free(server->loop);
         sd_event_unref(service->event);
