@@ -298,17 +298,18 @@ static int look(
 }
 
 /* Return 0 if all these files are those that the agent has at the same paths: it may be in a container. The mounts of its parent
- * are asked for, which is master(8), for the agent itself may be in a chroot. */
+ * are asked for, which is master(8), for the agent itself may be in a chroot. Where its parent cannot be seen, its own have to do. */
 static int check_mounts(struct examiner *examiner, struct examination *x, const char *directory,
         const struct profile *profile) {
         _cleanup_(freep) char *ours = NULL, *theirs = NULL;
         struct slice our_text = {}, their_text = {};
+        pid_t parent = examiner->process.parent;
         char main_cf[CONFIGURATION_PATH_MAX];
         int r;
 
         r = process_read_mounts(getpid(), &ours, &our_text.size);
         if (r >= 0)
-                r = process_read_mounts(examiner->process.parent, &theirs, &their_text.size);
+                r = process_read_mounts(parent > 0 ? parent : x->pid, &theirs, &their_text.size);
         if (r < 0)
                 return fail(x, r, "its mounts cannot be seen in /proc (%s)", strerror(-r));
 

@@ -120,10 +120,13 @@ class Comparison:
         self.told: dict = {}  # by the attacker when it last began
 
     def ratio(self) -> float:
-        """Of the medians of all waits."""
-        medians = [statistics.median(wait for each in rounds for wait in each.waits)
-                   for rounds in (self.attacked, self.quiet)]
-        return medians[0] / medians[1]
+        """Of the medians of all waits; beside other tests, of those rounds of each kind in which they are shortest."""
+        def median(rounds: list[Round]) -> float:
+            if QUIET:
+                return statistics.median(wait for each in rounds for wait in each.waits)
+            return min(statistics.median(each.waits) for each in rounds)
+
+        return median(self.attacked) / median(self.quiet)
 
     def more(self) -> float:
         """How much longer the longest wait is, in that round of each kind where it is shortest: a machine that is busy makes

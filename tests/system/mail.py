@@ -43,6 +43,8 @@ SETTINGS = {
 DELIVERY = re.compile(r"^\w+: to=<(?P<recipient>[^>]*)>,.*? relay=(?P<relay>[^,]+),"
                       r"(?: conn_use=(?P<conn_use>\d+),)?.* status=(?P<status>\w+) (?P<answer>.*)")
 COMPLAINT = re.compile(r"^(warning|error|fatal|panic): ")
+# File systems have the kernel's coarse clock, and Postfix looks at whole seconds: between two ticks they differ.
+OF_THE_CLOCK = re.compile(r"file system clock is 1 seconds ahead|resetting file time stamps")
 
 _batches = itertools.count(1)   # no two mails of one process have the same recipient
 
@@ -209,7 +211,7 @@ class Postfix:
     def warnings(self) -> list[str]:
         """All it complained about since the machine's mark, as "postfix/smtp: warning: ..."."""
         return [f"{e['SYSLOG_IDENTIFIER']}: {e['MESSAGE']}" for e in self.log()
-                if COMPLAINT.match(e["MESSAGE"])]
+                if COMPLAINT.match(e["MESSAGE"]) and not OF_THE_CLOCK.search(e["MESSAGE"])]
 
 
 class Sink:
