@@ -34,12 +34,13 @@
  * threads that they have not seen begin, and x86 with 32 bits has no thread pointer that clone(2) takes. */
 #if IS_SANITIZED || defined(__i386__)
 #define SHARES_MEMORY 0
+#elif defined(__x86_64__)
+#define SHARES_MEMORY 1
+#define THREAD_POINTER() \
+        ((char *) pthread_self()) /* gcc before 11 claims to have the builtin here, and fails on it */
 #elif __has_builtin(__builtin_thread_pointer)
 #define SHARES_MEMORY    1
 #define THREAD_POINTER() ((char *) __builtin_thread_pointer())
-#elif defined(__x86_64__)
-#define SHARES_MEMORY    1
-#define THREAD_POINTER() ((char *) pthread_self()) /* gcc before 11 */
 #else
 #define SHARES_MEMORY 0
 #endif
@@ -200,6 +201,13 @@ static void *thread_of(_unused_ struct workplace *place) {
 #define SHARING 0
 #endif
 
+static pid_t clone_worker(struct workplace *place, int sharing, void *thread) {
+        pid_t pid = clone(
+                work, place->stack + STACK_SIZE, CLONE_FILES | SIGCHLD | sharing, place, NULL, thread, NULL);
+
+        return pid < 0 ? -errno : pid;
+}
+
 pid_t worker_start(struct workplace *places, size_t i) {
         struct workplace *place = &places[i];
         void *thread = thread_of(place);
@@ -207,7 +215,9 @@ pid_t worker_start(struct workplace *places, size_t i) {
         pid_t pid;
 
         place->parent = getpid();
-        pid = clone(
-                work, place->stack + STACK_SIZE, CLONE_FILES | SIGCHLD | sharing, place, NULL, thread, NULL);
-        return pid < 0 ? -errno : pid;
+        pid = clone_worker(place, sharing, thread);
+        /* Some C libraries lend no memory without a thread of their own. */
+        if (pid == -EINVAL && sharing != 0)
+                pid = clone_worker(place, 0, NULL);
+        return pid;
 }
