@@ -47,6 +47,7 @@
 
 /* systemd does not mention processes in brackets that are left behind: they are helpers. */
 #define WORKER_NAME "(sc-close)"
+#define NAME_SIZE   16 /* TASK_COMM_LEN */
 
 /* The close of a socket with SO_LINGER waits until a signal comes. When a job has taken so long, one comes, and then others more
  * often. A timer that is due before the kernel's next tick costs far more than one that is not, and hardly any job needs it. */
@@ -173,7 +174,6 @@ static int work(void *userdata) {
         (void) sigdelset(&all, SIGALRM);
         (void) sigaction(SIGALRM, &action, NULL);
         (void) sigprocmask(SIG_SETMASK, &all, NULL);
-        (void) prctl(PR_SET_NAME, WORKER_NAME);
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != place->parent)
                 return 0;
@@ -202,10 +202,18 @@ static void *thread_of(_unused_ struct workplace *place) {
 #endif
 
 static pid_t clone_worker(struct workplace *place, int sharing, void *thread) {
-        pid_t pid = clone(
-                work, place->stack + STACK_SIZE, CLONE_FILES | SIGCHLD | sharing, place, NULL, thread, NULL);
+        char name[NAME_SIZE] = "";
+        pid_t pid;
 
-        return pid < 0 ? -errno : pid;
+        /* It has its name from the beginning: systemd may look before it has run at all. */
+        (void) prctl(PR_GET_NAME, name);
+        (void) prctl(PR_SET_NAME, WORKER_NAME);
+        pid = clone(
+                work, place->stack + STACK_SIZE, CLONE_FILES | SIGCHLD | sharing, place, NULL, thread, NULL);
+        if (pid < 0)
+                pid = -errno;
+        (void) prctl(PR_SET_NAME, name);
+        return pid;
 }
 
 pid_t worker_start(struct workplace *places, size_t i) {
