@@ -5,6 +5,7 @@
 #include <fnmatch.h>
 
 #include "agents/control-cursor.h"
+#include "agents/control-user.h"
 #include "base/cleanup.h"
 
 /* What one request may come to: entries and places in the table looked at, entries in an answer, bytes of it (of which
@@ -25,8 +26,7 @@ struct query {
         struct control_cursor cursor;
         const char *endpoint; /* globs, or NULL for any */
         const char *destination;
-        bool has_user;
-        uint64_t user;
+        struct control_user user;
 };
 
 /* A page in the making. */
@@ -52,10 +52,8 @@ static int parse_attribute(struct query *query, struct slice name, struct slice 
         }
         if (slice_equal(name, SLICE("cursor")))
                 return control_cursor_parse(value, &query->cursor);
-        if (slice_equal(name, SLICE("user"))) {
-                query->has_user = true;
-                return wire_number(value, &query->user);
-        }
+        if (slice_equal(name, SLICE("user")))
+                return control_user_parse(value, &query->user);
         if (slice_equal(name, SLICE("endpoint"))) {
                 query->endpoint = value.data;
                 return 0;
@@ -81,12 +79,9 @@ static int parse_query(const struct wire_list *list, const uid_t *only_user, str
         /* A connection does not know the destinations that lead to it. */
         if (query.kind == KIND_CONNECTIONS && query.destination)
                 return -EINVAL;
-        if (only_user) {
-                if (query.has_user && query.user != *only_user)
-                        return -EPERM;
-                query.has_user = true;
-                query.user = *only_user;
-        }
+        r = control_user_restrict(&query.user, only_user);
+        if (r < 0)
+                return r;
 
         *ret = query;
         return 0;
@@ -97,7 +92,7 @@ static bool matches(const char *glob, struct slice label) {
 }
 
 static bool is_wanted(const struct query *query, uid_t user, struct slice endpoint) {
-        return (!query->has_user || query->user == user) && matches(query->endpoint, endpoint);
+        return control_user_matches(&query->user, user) && matches(query->endpoint, endpoint);
 }
 
 /* Since when and for how long an entry is there. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "agents/control-user.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 
@@ -15,8 +16,7 @@
 struct query {
         enum label_kind kind;
         uint64_t cursor; /* the number of the first row */
-        bool has_user;
-        uint64_t user;
+        struct control_user user;
 };
 
 static int parse_query(const struct wire_list *list, const uid_t *only_user, struct query *ret) {
@@ -34,21 +34,17 @@ static int parse_query(const struct wire_list *list, const uid_t *only_user, str
                                                                                : _LABEL_KIND_MAX;
                 else if (slice_equal(name, SLICE("cursor")))
                         r = wire_number(value, &query.cursor);
-                else if (slice_equal(name, SLICE("user"))) {
-                        query.has_user = true;
-                        r = wire_number(value, &query.user);
-                } else
+                else if (slice_equal(name, SLICE("user")))
+                        r = control_user_parse(value, &query.user);
+                else
                         r = -EINVAL;
         }
         if (r < 0 || query.kind == _LABEL_KIND_MAX)
                 return -EINVAL;
 
-        if (only_user) {
-                if (query.has_user && query.user != *only_user)
-                        return -EPERM;
-                query.has_user = true;
-                query.user = *only_user;
-        }
+        r = control_user_restrict(&query.user, only_user);
+        if (r < 0)
+                return r;
 
         *ret = query;
         return 0;
@@ -114,7 +110,7 @@ int control_top(struct server *server, const struct wire_list *list, const uid_t
                 const struct busiest_row *row = busiest->rows[i];
                 size_t before = wire_buffer_fill(buffer);
 
-                if (query.has_user && query.user != row->scope.uid)
+                if (!control_user_matches(&query.user, row->scope.uid))
                         continue;
 
                 r = put_row(server, query.kind, row);

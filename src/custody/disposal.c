@@ -276,8 +276,7 @@ static void on_look_timer(void *userdata) {
                 subject.uid = batch->queue->uid;
                 journal_say(disposal->journal, CLOSE_STUCK, &subject,
                         "A descriptor that user %u passed has been closing for %u s, in process %i. "
-                        "Descriptors of this "
-                        "user that wait behind it: %zu.",
+                        "Descriptors of this user that wait behind it: %zu.",
                         batch->queue->uid, (unsigned) (STUCK_US / USEC_PER_SEC), (int) batch->worker,
                         batch->queue->n - 1);
         }

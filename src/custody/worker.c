@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -45,12 +46,10 @@
 #define SHARES_MEMORY 0
 #endif
 
-/* systemd does not mention processes in brackets that are left behind: they are helpers. */
 #define WORKER_NAME "(sc-close)"
-#define NAME_SIZE   16 /* TASK_COMM_LEN */
 
-/* The close of a socket with SO_LINGER waits until a signal comes. When a job has taken so long, one comes, and then others more
- * often. A timer that is due before the kernel's next tick costs far more than one that is not, and hardly any job needs it. */
+/* When a job has taken so long, what lingers is ended. A timer that is due before the kernel's next tick costs far more than one that
+ * is not, and hardly any job needs it. */
 #define LINGER_FIRST_USEC 10000
 #define LINGER_USEC       1000
 
@@ -160,25 +159,36 @@ void worker_do(struct job *job) {
         }
 }
 
+void worker_set_name(const char *name, char former[WORKER_NAME_SIZE]) {
+        memset(former, 0, WORKER_NAME_SIZE);
+        (void) prctl(PR_GET_NAME, former);
+        (void) prctl(PR_SET_NAME, name);
+}
+
 static void on_alarm(_unused_ int signal_number) {
 }
 
-static int work(void *userdata) {
+void worker_end_lingers(unsigned first_usec) {
         static const struct sigaction action = { .sa_handler = on_alarm };
-        static const struct itimerval alarms = { { 0, LINGER_USEC }, { 0, LINGER_FIRST_USEC } };
+        const struct itimerval alarms = { { 0, first_usec > 0 ? LINGER_USEC : 0 }, { 0, first_usec } };
+
+        (void) sigaction(SIGALRM, &action, NULL);
+        (void) setitimer(ITIMER_REAL, &alarms, NULL);
+}
+
+static int work(void *userdata) {
         struct workplace *place = userdata;
         sigset_t all;
 
         /* The parent's handlers and mask are for the parent alone. */
         (void) sigfillset(&all);
         (void) sigdelset(&all, SIGALRM);
-        (void) sigaction(SIGALRM, &action, NULL);
         (void) sigprocmask(SIG_SETMASK, &all, NULL);
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != place->parent)
                 return 0;
 
-        (void) setitimer(ITIMER_REAL, &alarms, NULL);
+        worker_end_lingers(LINGER_FIRST_USEC);
         worker_do(&place->job);
         return 0;
 }
@@ -202,17 +212,15 @@ static void *thread_of(_unused_ struct workplace *place) {
 #endif
 
 static pid_t clone_worker(struct workplace *place, int sharing, void *thread) {
-        char name[NAME_SIZE] = "";
+        char ours[WORKER_NAME_SIZE], theirs[WORKER_NAME_SIZE];
         pid_t pid;
 
-        /* It has its name from the beginning: systemd may look before it has run at all. */
-        (void) prctl(PR_GET_NAME, name);
-        (void) prctl(PR_SET_NAME, WORKER_NAME);
+        worker_set_name(WORKER_NAME, ours);
         pid = clone(
                 work, place->stack + STACK_SIZE, CLONE_FILES | SIGCHLD | sharing, place, NULL, thread, NULL);
         if (pid < 0)
                 pid = -errno;
-        (void) prctl(PR_SET_NAME, name);
+        worker_set_name(ours, theirs);
         return pid;
 }
 

@@ -58,3 +58,15 @@ pid_t worker_start(struct workplace *places, size_t i);
 
 /* Do a job where we are. */
 void worker_do(struct job *job);
+
+/* As long as the kernel lets the name of a process be, in bytes. */
+#define WORKER_NAME_SIZE 16
+
+/* Give this process, and those that it begins from here on, a name, and put the former one into FORMER. A process that is left behind
+ * gets one in brackets, for those systemd does not mention; and it has to have it from its beginning, because systemd may look before
+ * it has run at all. */
+void worker_set_name(const char *name, char former[WORKER_NAME_SIZE]);
+
+/* The close of a socket with SO_LINGER waits until a signal comes. From FIRST_USEC µs on one comes each millisecond; with 0, none
+ * any more. */
+void worker_end_lingers(unsigned first_usec);

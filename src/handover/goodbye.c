@@ -3,25 +3,18 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/printable.h"
 #include "custody/worker.h"
 
-/* systemd does not mention processes in brackets that are left behind: they are helpers. */
 #define PROCESS_NAME "(sc-part)"
 
-/* As long as the kernel lets the name of a process be. */
-#define PROCESS_NAME_SIZE 16
-
-/* A close of the last copy waits for a peer until a signal comes. While we close, one comes this often. */
+/* How long the first close of a last copy may wait for a peer, in µs. */
 #define LINGER_USEC 1000
 
 /* How long it may take from the end of a parcel until all that was in it is closed, in ms: the kernel reports the end first. */
@@ -34,23 +27,6 @@ struct goodbye {
         struct connection *const *connections;
         size_t n;
 };
-
-static void on_alarm(_unused_ int signal_number) {
-}
-
-static void let_nothing_linger(void) {
-        static const struct sigaction action = { .sa_handler = on_alarm };
-        static const struct itimerval timer = { { 0, LINGER_USEC }, { 0, LINGER_USEC } };
-
-        (void) sigaction(SIGALRM, &action, NULL);
-        (void) setitimer(ITIMER_REAL, &timer, NULL);
-}
-
-static void let_linger(void) {
-        static const struct itimerval timer = {};
-
-        (void) setitimer(ITIMER_REAL, &timer, NULL);
-}
 
 /* Is this a socket whose copy somebody could miss or wait for? Lines to the journal go through one of another kind. What is no
  * socket stays: its close(2) may never return. */
@@ -90,11 +66,11 @@ static bool drop_all_but_ours(const struct goodbye *goodbye) {
         for (size_t i = 0; i < goodbye->n; i++)
                 is_ours[goodbye->connections[i]->fd] = true;
 
-        let_nothing_linger();
+        worker_end_lingers(LINGER_USEC);
         for (size_t fd = STDERR_FILENO + 1; fd < n_slots; fd++)
                 if (!is_ours[fd] && has_end((int) fd))
                         (void) close((int) fd);
-        let_linger();
+        worker_end_lingers(0);
 
         free(is_ours);
         return true;
@@ -160,7 +136,7 @@ static bool lingers(int fd) {
 /* An exit closes without waiting for a peer, but only after it has come to all descriptors. A file from outside may be among those
  * that the daemon had not closed yet, and its server may make the exit wait: nobody who has not asked for it waits for that. */
 static _Noreturn void leave(const struct goodbye *goodbye) {
-        let_nothing_linger();
+        worker_end_lingers(LINGER_USEC);
         for (size_t i = 0; i < goodbye->n; i++)
                 if (!lingers(goodbye->connections[i]->fd))
                         (void) close(goodbye->connections[i]->fd);
@@ -181,17 +157,15 @@ static _Noreturn void stay(const struct goodbye *goodbye, bool says) {
 void goodbye_leave(struct journal *journal, const struct parcel parcels[], size_t n_parcels,
         struct connection *const connections[], size_t n, bool says) {
         const struct goodbye goodbye = { journal, parcels, n_parcels, connections, n };
-        char name[PROCESS_NAME_SIZE] = "";
+        char ours[WORKER_NAME_SIZE], theirs[WORKER_NAME_SIZE];
 
         if (n == 0)
                 return;
 
-        /* It has its name from the beginning: systemd may look before it has run at all. */
-        (void) prctl(PR_GET_NAME, name);
-        (void) prctl(PR_SET_NAME, PROCESS_NAME);
+        worker_set_name(PROCESS_NAME, ours);
         if (fork() == 0)
                 stay(&goodbye, says);
-        (void) prctl(PR_SET_NAME, name);
+        worker_set_name(ours, theirs);
 }
 
 void goodbye_cancel(const int parcels[], size_t n) {

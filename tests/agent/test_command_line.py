@@ -13,7 +13,8 @@ from typing import NamedTuple, Optional
 import pytest
 
 import launch
-from test_scachectl import CONTROL, Tool, one_sentence, options_of
+from test_scachectl import COMMANDS, options_of
+from tool import CONTROL, Tool, one_sentence
 
 pytestmark = pytest.mark.usefixtures("built")
 
@@ -25,13 +26,14 @@ OPTIONS = {
     "--user": "0", "--endpoint": "*", "--destination": "*", "--bindings": None, "--format": "prometheus",
     "--output": "/nowhere/file", "--interval": "1", "--count": "1", "--ttl": "3", "--property": "text",
     "--farewell": "text", "--fd": "0", "--config-directory": "/nowhere", "--legacy": None, "--epoch": "7",
-    "--destinations": "/nowhere", "--self": "host", "--transport": "fleet", "--port": "26"}
+    "--destinations": "/nowhere", "--self": "host", "--transport": "fleet", "--port": "26", "--by": "misses"}
 
 # What each command takes. That it has its effect is shown below, and for `postfix` in tests/system.
 TAKES = {
     "status": {"--json", "--socket", "--control", "--timeout"},
     "list": {"--json", "--socket", "--control", "--timeout", "--user", "--endpoint", "--destination", "--bindings"},
     "flush": {"--json", "--socket", "--control", "--timeout", "--user", "--endpoint", "--destination"},
+    "top": {"--json", "--socket", "--control", "--timeout", "--user", "--by", "--interval", "--count"},
     "metrics": {"--json", "--socket", "--control", "--timeout", "--format", "--output"},
     "watch": {"--json", "--socket", "--control", "--timeout", "--interval", "--count"},
     "save-endp": {"--socket", "--native", "--timeout", "--legacy", "--epoch", "--ttl", "--property", "--farewell",
@@ -54,7 +56,7 @@ def given(option: str) -> str:
     return option if value is None else f"{option}={value}"
 
 
-@pytest.mark.parametrize("command", TAKES)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_table_has_everything(command):
     """What a command does not take it refuses: see test_scachectl.py."""
     assert {f"--{option}" for option in options_of(command)} == TAKES[command]

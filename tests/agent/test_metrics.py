@@ -20,7 +20,7 @@ import pytest
 from connection import wait_until
 from control import Control
 from readers import free_port, get, reader, serving, web_server
-from test_scachectl import LABEL, Tool, one_sentence
+from tool import LABEL, Tool, one_sentence
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 

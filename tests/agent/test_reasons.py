@@ -10,20 +10,11 @@ import pytest
 from connection import Connection, wait_until
 from control import Control
 from protocol import FAIL, OK
+from tool import daemon, manager
 
 REASONS = ("unknown", "expired", "dead", "evicted", "flushed", "replaced", "outdated", "busy", "used")
 KINDS = ("destination", "endpoint")
 TIMES = ("100ms", "200ms", "500ms", "1s", "2s", "5s", "10s", "20s", "30s", "60s", "120s", "300s", "600s", "longer")
-
-
-@pytest.fixture
-def manager(make_manager):
-    return make_manager(sockets=["postfix", "native", "control"])
-
-
-@pytest.fixture
-def daemon(manager):
-    return manager.start({"connection_cache_ttl_limit": "3600s"})
 
 
 def numbers(daemon) -> dict[str, int]:

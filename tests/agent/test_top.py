@@ -14,25 +14,10 @@ from connection import wait_until
 from control import Control
 from protocol import FAIL, Agent
 from test_isolation import ask
-from test_scachectl import LABEL, Tool, one_sentence
+from tool import LABEL, Tool, daemon, manager, one_sentence, tool
 
 ALICE, BOB = 21001, 21002
 ROWS = 512
-
-
-@pytest.fixture
-def manager(make_manager):
-    return make_manager(sockets=["postfix", "native", "control"])
-
-
-@pytest.fixture
-def daemon(manager):
-    return manager.start({"connection_cache_ttl_limit": "3600s"})
-
-
-@pytest.fixture
-def tool(manager, daemon) -> Tool:
-    return Tool(manager)
 
 
 @pytest.fixture
